@@ -85,7 +85,7 @@ def _count_all(cards_: Sequence[Card], family: str, metric: str, notes: dict[str
 
 def cell(card: Card, sweep: str, metric: str) -> str:
     """Return how many of a sweep's strengths have a threshold for a metric, or why none has."""
-    if metric == "transferability" and card.perturbation(sweep).made_on is None:
+    if metric == "transferability" and card.perturbation(sweep).source_card is None:
         return "no source"
     table_ = card.file.claims.get(sweep)
     if table_ is None or metric not in table_.thresholds:

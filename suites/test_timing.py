@@ -48,7 +48,7 @@ def test_timing(card, kind, device, classifier, benchmark, request):
     perturbation, strengths = SWEEPS[kind]
     if kind == "gan":  # the card's own, where it has one: its generator is in the store
         own = [table.perturbation for table in card.file.sweeps.values()]
-        perturbation = next((p for p in own if isinstance(p, AdvGAN) and p.made_on is None), perturbation)
+        perturbation = next((p for p in own if isinstance(p, AdvGAN) and p.source_card is None), perturbation)
     try:
         images = session.workspace.images(card)
         generator = attack_inputs.generator(session.workspace, card, perturbation) if kind == "gan" else None

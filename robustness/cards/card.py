@@ -180,13 +180,13 @@ class Card:
     def family(self, sweep: str) -> str:
         """Return the family of a sweep's perturbation; of examples that are made on another model it is transfer."""
         perturbation = self.perturbation(sweep)
-        own = perturbation.made_on is None or not perturbation.uses_model
+        own = perturbation.source_card is None or not perturbation.uses_model
         return perturbation.family if own else "transfer"
 
     def source(self, sweep: str) -> Path | None:
         """Return the card file of a sweep's source model; None if that is the swept model."""
-        made_on = self.perturbation(sweep).made_on
-        return None if made_on is None else self.path.parent / made_on
+        source_card = self.perturbation(sweep).source_card
+        return None if source_card is None else self.path.parent / source_card
 
     def attacked_for(self, other: Card, sweep: str) -> Card:
         """Return this card as the source of another's sweep: attacked itself, at the same strengths, on its images."""
@@ -225,10 +225,10 @@ def _project(path: Path) -> Path:
     return path.resolve().parent
 
 
-def require_file(path: Path, said: str, what: str) -> None:
+def require_file(path: Path, problem: str, what: str) -> None:
     """Raise CardError if a path from the command line is no file."""
     if why := paths.missing(path):
-        raise CardError(f"{what} must be a file, got {said!r}: {path} {why}")
+        raise CardError(f"{what} must be a file, got {problem!r}: {path} {why}")
 
 
 def load(path: Path) -> Card:
@@ -276,7 +276,7 @@ def _check_paths(card: Card) -> None:
     named |= {"data.file": file.data.file, "data.folder": file.data.folder}
     named["gate.baseline"] = file.gate.baseline if file.gate else None
     named |= {f"recipe.needs.{name}": path for name, path in (file.recipe.needs if file.recipe else {}).items()}
-    named |= {f"sweeps.{name}.source": table.perturbation.made_on for name, table in file.sweeps.items()}
+    named |= {f"sweeps.{name}.source": table.perturbation.source_card for name, table in file.sweeps.items()}
     for key, path in named.items():
         if path is not None and (why := paths.too_long(path)):
             raise CardError(f"{card.path}: {key} = {shown(path)}: {why}")

@@ -143,7 +143,7 @@ class CardOptions:
         return card.override(data_folder=path.parent) if path.exists() and self._place(path) is None else card
 
 
-def arguments(given: Sequence[str]) -> dict[str, Any]:
+def arguments(options: Sequence[str]) -> dict[str, Any]:
     """
     Read keyword arguments, KEY=VALUE each; a value is TOML's, else text.
 
@@ -151,7 +151,7 @@ def arguments(given: Sequence[str]) -> dict[str, Any]:
     {'width': 16, 'norm': 'batch', 'sizes': [1, 2]}
     """
     values = {}
-    for each in given:
+    for each in options:
         key, sign, value = each.partition("=")
         if not sign or not key.strip().isidentifier():
             raise CardError(f"`argument` must be KEY=VALUE, as classes=10, got {each!r}")

@@ -15,13 +15,13 @@ from robustness.metrics import registry
 Share = Annotated[float, Strict(), Field(gt=0, lt=1)]
 
 
-def _said(value: str) -> str:
+def _not_empty(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be empty")
     return value
 
 
-Said = Annotated[str, AfterValidator(_said)]
+Sentence = Annotated[str, AfterValidator(_not_empty)]
 
 
 class GateTable(BaseModel):
@@ -73,9 +73,9 @@ class WaiverTable(BaseModel):
     """The claim, as SWEEP:STRENGTH:METRIC."""
     cell: str | None = None
     """Or the gate's cell, as SWEEP:STRENGTH:METRIC."""
-    owner: Said
+    owner: Sentence
     """By whose word."""
-    reason: Said
+    reason: Sentence
     """Why it is shipped all the same."""
     expires: datetime.date
     """The last day."""

@@ -321,7 +321,7 @@ class CardFile(_Table):
                     "write store_probabilities = true at the top of the card"
                 )
         transfer = [metric for metric in table.thresholds if registry.get(metric).needs_source]
-        if transfer and (sweep == "clean" or self.sweeps[sweep].perturbation.made_on is None):
+        if transfer and (sweep == "clean" or self.sweeps[sweep].perturbation.source_card is None):
             raise ValueError(
                 f"claims.{sweep}.{transfer[0]}: needs examples from another model; name its card in "
                 f"sweeps.{sweep}.source"

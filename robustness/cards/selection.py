@@ -12,10 +12,10 @@ from robustness.errors import CardError
 from robustness.util import paths
 
 
-def card_files(given: Iterable[Path]) -> list[Path]:
+def card_files(files_or_folders: Iterable[Path]) -> list[Path]:
     """Return the card files among files and folders, each once, in a stable order."""
     files: list[Path] = []
-    for path in given:
+    for path in files_or_folders:
         if not paths.exists(path):
             raise CardError(f"{path}: there is no such card; name a .toml file, or a folder with cards")
         listed = sorted(path.glob("*.toml")) if path.is_dir() else [path]
@@ -48,7 +48,7 @@ def select(handed: Sequence[Path], named: Sequence[Path], models: Sequence[str])
     return [*always, *(card for card in offered if card.file.data.embedded or card.file.data.beside_card)]
 
 
-def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> list[Card]:
+def with_weights(chosen: Sequence[Card], options: Sequence[str], folder: Path) -> list[Card]:
     """
     Return the cards with other weights than their own: ``NAME=FILE`` each, or ``FILE`` where one card is chosen.
 
@@ -56,7 +56,7 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
     be meant for several.
     """
     by_name, taken = {card.name: card for card in chosen}, set()
-    for each in given:
+    for each in options:
         name, file = _named(each, list(by_name), folder)
         path = folder / paths.expanded(file)
         cards.require_file(path, file, f"`weights` of {name}")
@@ -70,17 +70,17 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
     return list(by_name.values())
 
 
-def _named(given: str, names: Sequence[str], folder: Path) -> tuple[str, str]:
+def _named(option: str, names: Sequence[str], folder: Path) -> tuple[str, str]:
     """Distinguish NAME=FILE from FILE: names and files may both contain "="."""
-    named = max((name for name in names if given.startswith(f"{name}=")), key=len, default=None)
+    named = max((name for name in names if option.startswith(f"{name}=")), key=len, default=None)
     if named is not None:
-        return named, given.removeprefix(f"{named}=")
+        return named, option.removeprefix(f"{named}=")
     listed = ", ".join(names) or "none"
-    if "=" in given and not (folder / given).is_file():
-        raise CardError(f"`weights`: no selected model is called {given.partition('=')[0]!r}; selected: {listed}")
+    if "=" in option and not (folder / option).is_file():
+        raise CardError(f"`weights`: no selected model is called {option.partition('=')[0]!r}; selected: {listed}")
     if len(names) != 1:
-        raise CardError(f"`weights` must be NAME=FILE unless one model is selected ({listed}), got {given!r}")
-    return names[0], given
+        raise CardError(f"`weights` must be NAME=FILE unless one model is selected ({listed}), got {option!r}")
+    return names[0], option
 
 
 def limit_test_images(card: Card, count: int | None) -> Card:

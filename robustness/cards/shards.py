@@ -75,7 +75,7 @@ def assign_shards(costs: Mapping[str, int], of: int) -> dict[str, int]:
     return assigned
 
 
-def plan(chosen: Sequence[Card], shard: Shard, asked: Mapping[str, Any]) -> dict[str, Any]:
+def plan(chosen: Sequence[Card], shard: Shard, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     Describe how a run is divided, for every shard's report; `merge` rejects shards whose plans differ.
 
@@ -94,7 +94,7 @@ def plan(chosen: Sequence[Card], shard: Shard, asked: Mapping[str, Any]) -> dict
         {"name": card.name, "card": _content(card), "cost": costs[card.name], "shard": taken[card.name]}
         for card in chosen
     ]
-    common = {"of": shard.of, "asked": dict(asked), "models": models}
+    common = {"of": shard.of, "asked": dict(options), "models": models}
     return {"number": shard.number, **common, "plan": sha256_json(common)}
 
 

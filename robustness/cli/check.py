@@ -76,11 +76,11 @@ def check_model(
         except Exception as error:  # the model's own code
             rows.append(_raised(error, images))
         if any(row.name in NEEDED and not row.fine for row in rows):
-            return _told(card, images, rows), False
+            return _lines(card, images, rows), False
     some = _few(images, count or max(LEAST, min(SOME, int(SECONDS / pace))))
     rows += _copies(workspace, card, images)
     rows += _accuracy(workspace, card, module, some, len(images), margin, _are_dim(rows))
-    return _told(card, images, rows), all(row.fine is not False for row in rows)
+    return _lines(card, images, rows), all(row.fine is not False for row in rows)
 
 
 def _raised(error: Exception, images: Images) -> CheckResult:
@@ -241,7 +241,7 @@ def _known(measured: Measurement) -> float:
     return (high - low) / 2
 
 
-def _told(card: Card, images: Images, rows: list[CheckResult]) -> Iterator[str]:
+def _lines(card: Card, images: Images, rows: list[CheckResult]) -> Iterator[str]:
     mark = {True: "ok  ", False: "FIX ", None: "—   "}
     yield f"{card.name} on {images.name}, {len(images):,} images, {len(images.classes)} classes"
     for row in rows:

@@ -164,7 +164,7 @@ def _ended(store: Store) -> Iterator[tuple[Path, str]]:
     """Return markers, checkpoints and chunks whose process has ended or whose result is complete."""
     root = store.root
     for entry in _within(root / "attempts"):
-        if not locks.is_held(root / "locks" / f"{Path(entry.name).stem}.lock"):
+        if not locks.is_locked(root / "locks" / f"{Path(entry.name).stem}.lock"):
             yield Path(entry.path), "the marker of a process that has ended"
     for entry in _within(root / "checkpoints"):
         key = Path(entry.name).stem

@@ -86,7 +86,7 @@ def cached_per_row(
     """Return a JSON value per row for ``count`` rows, from ``file``, which is named by their content."""
 
     def read() -> list[Any] | None:
-        values = _kept(file, version)
+        values = _cached(file, version)
         return values if len(values) == count else None
 
     def read_rows() -> list[Any]:
@@ -111,7 +111,7 @@ def _sha256(file: str) -> str:
     return sha256_file(Path(file))
 
 
-def _kept(file: Path, version: str) -> list[Any]:
+def _cached(file: Path, version: str) -> list[Any]:
     try:
         document = _document(file)
         right = document["form"] == FORM and document["version"] == version

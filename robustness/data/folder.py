@@ -116,24 +116,24 @@ def _part(
     return image_source.images(title, files, looks, np.array(labels), known, decoding, notes=tuple(notes))
 
 
-def _check_classes(top: Path, found: list[str], classes: tuple[str, ...] | None) -> None:
-    if len(found) < 2:
-        one = f", {shown(found[0])}" if found else ""
+def _check_classes(top: Path, names: list[str], classes: tuple[str, ...] | None) -> None:
+    if len(names) < 2:
+        one = f", {shown(names[0])}" if names else ""
         raise DataError(
-            f"{top} must have folders of at least two classes, it has {len(found)}{one}; use the folder above it, or "
+            f"{top} must have folders of at least two classes, it has {len(names)}{one}; use the folder above it, or "
             "one in it"
         )
-    for name in found:
+    for name in names:
         if not name.isprintable() or name != name.strip():
             raise DataError(f"{top}: names of classes must be printable text, got {shown(name)}; rename that folder")
     folded: dict[str, str] = {}
-    for name in found:
+    for name in names:
         if (other := folded.setdefault(name.casefold(), name)) != name:
             raise DataError(
                 f"{top}: classes must differ by more than capital letters, got {shown(other)} and {shown(name)}; merge "
                 "the two folders, or rename one"
             )
-    if classes is not None and (unknown := [name for name in found if name not in classes]):
+    if classes is not None and (unknown := [name for name in names if name not in classes]):
         listed = some(range(len(unknown)), lambda i: shown(unknown[i]))
         raise DataError(
             f"{top}: classes must be among those of the training part, but {len(unknown):,} are not: {listed}; "

@@ -160,6 +160,6 @@ def _at(source: Source, places: Array, i: int) -> str:
     return source.named(int(places[i]))
 
 
-def some(found: Sequence[int], named: Callable[[int], str]) -> str:
+def some(rows: Sequence[int], named: Callable[[int], str]) -> str:
     """Name the first of many."""
-    return ", ".join(named(each) for each in found[:NAMED]) + (", …" if len(found) > NAMED else "")
+    return ", ".join(named(each) for each in rows[:NAMED]) + (", …" if len(rows) > NAMED else "")

@@ -178,8 +178,8 @@ TESTS = ("test", "val", "validation", "valid")
 class LazyParts(Mapping[str, Images]):
     """The parts of a data set, each read on first use: a test does not read the training part."""
 
-    def __init__(self, made: Mapping[str, Callable[[], Images]]) -> None:
-        self._made, self._read = made, dict[str, Images]()
+    def __init__(self, readers: Mapping[str, Callable[[], Images]]) -> None:
+        self._made, self._read = readers, dict[str, Images]()
 
     def __getitem__(self, part: str) -> Images:
         if part not in self._read:

@@ -55,14 +55,16 @@ def memory_mapped_arrays(file: Path, cache: Path, progress: Progress | None = No
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
     try:
-        return kept_or_aside(lambda root: _arrays(file, root / "arrays" / digest, progress), cache, file.name, progress)
+        return stored_or_temporary(
+            lambda root: _arrays(file, root / "arrays" / digest, progress), cache, file.name, progress
+        )
     except OSError as error:
         raise DataError(
             f"{file} could not be unpacked to {cache}: {error}; check the disk space and permissions"
         ) from error
 
 
-def kept_or_aside(make: Callable[[Path], T], cache: Path, what: str, progress: Progress | None) -> T:
+def stored_or_temporary(make: Callable[[Path], T], cache: Path, what: str, progress: Progress | None) -> T:
     """
     Return the unpacked arrays from the store; if that cannot be written, from a temporary folder of this run.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from robustness.data import file_index, folder, image_source, tabular
 from robustness.data.images import Images, LazyParts
-from robustness.data.npz_cache import Progress, RateLimitedReporter, exclusive, kept_or_aside, refuse_other
+from robustness.data.npz_cache import Progress, RateLimitedReporter, exclusive, refuse_other, stored_or_temporary
 from robustness.data.readers import TABLE, DatasetReader
 from robustness.errors import DataError, DataMissing, MissingLibrary
 from robustness.util import atomic_write, file_formats, locks, source_files
@@ -104,7 +104,7 @@ def _part(
         rest = pa.concat_tables([pq.read_table(file, columns=beside, partitioning=None) for file in files])
         key = hashlib.sha256("\n".join([picture, *digests]).encode()).hexdigest()[:32]
         name = f"parquet/{key}.arrow"
-        target, again = kept_or_aside(
+        target, again = stored_or_temporary(
             lambda to: _mapped(title, files, digests, picture, to / name, progress), cache, title, progress
         )
         rows = _Mapped(target)

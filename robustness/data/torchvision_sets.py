@@ -97,8 +97,8 @@ def _called(part: str) -> Sequence[str]:
     return ("train",) if part == "train" else TESTS
 
 
-def _labels(made: Any) -> Array | None:
-    labels = next((getattr(made, each) for each in ("targets", "labels") if hasattr(made, each)), None)
+def _labels(dataset: Any) -> Array | None:
+    labels = next((getattr(dataset, each) for each in ("targets", "labels") if hasattr(dataset, each)), None)
     return None if labels is None else np.asarray(labels)
 
 
@@ -106,14 +106,14 @@ def _channels_last(pixels: Array, name: str) -> Array:
     return pixels.transpose(0, 2, 3, 1) if name in ("SVHN", "STL10") else pixels
 
 
-def _files(made: Any) -> tuple[list[str], Array] | None:
+def _files(dataset: Any) -> tuple[list[str], Array] | None:
     """Return a set's files and labels, under the names that torchvision's sets have for them."""
     for name in ("samples", "_samples"):
-        if samples := getattr(made, name, None):
+        if samples := getattr(dataset, name, None):
             return [str(path) for path, _ in samples], np.asarray([label for _, label in samples])
     for name in ("_image_files", "_images"):
-        if files := getattr(made, name, None):
-            return [str(path) for path in files], np.asarray(made._labels)
+        if files := getattr(dataset, name, None):
+            return [str(path) for path in files], np.asarray(dataset._labels)
     return None
 
 

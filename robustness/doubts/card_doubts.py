@@ -78,7 +78,7 @@ def _linf_attacks(card: Card) -> Mapping[str, SweepTable]:
     return {
         name: table for name, table in card.file.sweeps.items()
         if isinstance(p := table.perturbation, FGSM | IterativeAttack)
-        and table.unit == "default" and p.norm == "linf" and p.made_on is None
+        and table.unit == "default" and p.norm == "linf" and p.source_card is None
     }  # fmt: skip
 
 
@@ -98,5 +98,5 @@ def _max_budget(card: Card) -> float:
 
 def _transfer_source(workspace: Workspace, card: Card) -> Card | None:
     """Return the card of the first source model of a transfer attack, or None."""
-    named = next((name for name, table in card.file.sweeps.items() if table.perturbation.made_on is not None), None)
+    named = next((name for name, table in card.file.sweeps.items() if table.perturbation.source_card is not None), None)
     return None if named is None else workspace.source(card, named)

@@ -65,14 +65,14 @@ def _refuse_silent(address: str) -> None:
         ) from error
 
 
-def device_of(asked: str, has: Mapping[str, float]) -> str:
+def device_of(device: str, has: Mapping[str, float]) -> str:
     """Return the workers' device: cpu, or cuda if the cluster has GPUs."""
-    if asked.startswith("cuda") and not has.get("GPU"):
+    if device.startswith("cuda") and not has.get("GPU"):
         raise EngineError(
-            f"`device` = {asked!r}: the cluster has no GPU (only {has.get('CPU', 0):g} cores); use cpu or auto, or add "
-            "nodes with GPUs (ray start --num-gpus)"
+            f"`device` = {device!r}: the cluster has no GPU (only {has.get('CPU', 0):g} cores); use cpu or auto, or "
+            "add nodes with GPUs (ray start --num-gpus)"
         )
-    return "cuda" if asked.startswith("cuda") or (asked == "auto" and has.get("GPU")) else "cpu"
+    return "cuda" if device.startswith("cuda") or (device == "auto" and has.get("GPU")) else "cpu"
 
 
 def gpus_of(engine: EngineSpec, device: str) -> float:
@@ -98,15 +98,16 @@ def room_of(engine: EngineSpec, device: str, has: Mapping[str, float]) -> int:
 def kind_of(engine: EngineSpec, device: str) -> str:
     """Return the device type of all nodes; EngineError lists nodes that differ."""
     here = compared(worker.versions(), device)
+    nodes = ((node, compared(versions, device)) for node, versions in _call_on_nodes(engine, device, _versions()))
     others = {
         node: ", ".join(f"{name} {versions.get(name, 'none')} (here {version})" for name, version in here.items()
                         if versions.get(name) != version)
-        for node, versions in ((node, compared(every, device)) for node, every in _asked(engine, device, _versions()))
+        for node, versions in nodes
     }  # fmt: skip
     if others := {node: what for node, what in others.items() if what}:
         listed = "".join(f"\n  {node}: {what}" for node, what in others.items())
         raise EngineError(f"{len(others)} node(s) have other versions than this process; install the same:{listed}")
-    kinds = dict(_asked(engine, device, _kind_here, device))
+    kinds = dict(_call_on_nodes(engine, device, _kind_here, device))
     if len(set(kinds.values())) > 1:
         listed = "".join(f"\n  {node}: {kind}" for node, kind in kinds.items())
         raise EngineError(
@@ -152,7 +153,7 @@ def _versions() -> Callable[[], dict[str, str]]:
     return versions
 
 
-def _asked(engine: EngineSpec, device: str, what: Callable[..., Any], *given: Any) -> list[tuple[str, Any]]:
+def _call_on_nodes(engine: EngineSpec, device: str, what: Callable[..., Any], *arguments: Any) -> list[tuple[str, Any]]:
     """Call a function on each node that can have workers, and return the answers."""
     import ray
     from ray.exceptions import GetTimeoutError
@@ -168,7 +169,7 @@ def _asked(engine: EngineSpec, device: str, what: Callable[..., Any], *given: An
         remote.options(
             num_cpus=0, num_gpus=min(share, 0.01), max_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote(*given)
+        ).remote(*arguments)
         for node in nodes
     ]  # fmt: skip
     names = [f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})" for node in nodes]

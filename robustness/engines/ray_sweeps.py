@@ -97,13 +97,13 @@ class SweepActor:
     """The actor in each worker: it holds models, and is called once per chunk."""
 
     def __init__(
-        self, tasks: Mapping[int, Task], shipped: Mapping[str, Any], due: Mapping[str, str], begun: Any
+        self, tasks: Mapping[int, Task], shipped: Mapping[str, Any], expected: Mapping[str, str], begun: Any
     ) -> None:
         import ray
 
         device = next(iter(tasks.values())).device
-        if cluster.compared(versions := worker.versions(), device) != cluster.compared(due, device):
-            raise EngineError(f"a node with other versions joined: {versions} instead of {dict(due)}")
+        if cluster.compared(versions := worker.versions(), device) != cluster.compared(expected, device):
+            raise EngineError(f"a node with other versions joined: {versions} instead of {dict(expected)}")
         self._holder, self._begun = ChunkWorker(tasks, lambda name: ray.get(shipped[name])), begun
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -297,7 +297,7 @@ class ChunkScheduler:
             images=job.images.fingerprint,
             title=job.images.name,
             classes=job.images.classes,
-            made=None if job.direction_job is None else self._directions(job.direction_job, item),
+            directions_name=None if job.direction_job is None else self._directions(job.direction_job, item),
         )
 
     def _directions(self, job: SweepJob, item: PendingSweep) -> str:

@@ -114,9 +114,9 @@ def _begin(what: str, job: Job, theirs: Connection, log: str) -> None:
     module, _, name = what.partition(":")
     lock = threading.Lock()
 
-    def tell(kind: str, told: Any = None) -> None:
+    def tell(kind: str, value: Any = None) -> None:
         with lock:
-            theirs.send((kind, told))
+            theirs.send((kind, value))
 
     try:
         getattr(importlib.import_module(module), name)(job, tell)

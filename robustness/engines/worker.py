@@ -55,7 +55,7 @@ class Task:
     """Names of the shipped chunks of images; ``title`` is the images' name."""
     title: str
     classes: tuple[str, ...]
-    made: str | None
+    directions_name: str | None
     """Names of the shipped chunks of precomputed directions."""
 
 
@@ -76,7 +76,7 @@ class ChunkWorker:
         precision.check_dtype(task.dtype, task.device)
         pixels, labels = self._get(f"{task.images}:{chunk}")
         images = Images(task.title, pixels, labels, task.classes)
-        directions = None if task.made is None else self._get(f"{task.made}:{chunk}")
+        directions = None if task.directions_name is None else self._get(f"{task.directions_name}:{chunk}")
         cells = SweepBatches(
             images, task.perturbation, task.strengths, task.unit, task.seed, task.device, task.batch_size,
             task.decision, task.source_decision, directions, first=chunk,

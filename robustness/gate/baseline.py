@@ -199,22 +199,22 @@ def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:
     return "counts of correct predictions" if recorded.shape != right.T.shape or (recorded != right.T).any() else ""
 
 
-def _packed(kept: Sequence[AcceptedModel], how: Mapping[str, Any], metrics: Sequence[str]) -> bytes:
+def _packed(models: Sequence[AcceptedModel], how: Mapping[str, Any], metrics: Sequence[str]) -> bytes:
     """Encode predictions as differences from the labels: mostly zeros, which compress well."""
-    first = next(iter(kept[0].swept.values()))
+    first = next(iter(models[0].swept.values()))
     classes = len(first.classes)
     small = np.uint8 if classes < 255 else np.int32
-    predictions = np.stack([np.concatenate([one.swept[name].predictions for name in how["sweeps"]]) for one in kept])
+    predictions = np.stack([np.concatenate([one.swept[name].predictions for name in how["sweeps"]]) for one in models])
     missing = predictions < 0
     shifts = np.where(missing, classes, (predictions - first.labels) % classes).astype(small)
     arrays: dict[str, Any] = {"labels": first.labels.astype(np.int32), "shifts": shifts}
-    arrays |= _scores(kept, how, sorted({registry.get(metric).baseline_scores for metric in metrics} - {""}))
-    if all(e.attack_probability is not None for one in kept for e in one.swept.values()):
+    arrays |= _scores(models, how, sorted({registry.get(metric).baseline_scores for metric in metrics} - {""}))
+    if all(e.attack_probability is not None for one in models for e in one.swept.values()):
         flags = [
             np.stack(
                 [detection.discarded(one.swept[name], row) for name in how["sweeps"] for row in _rows(one.swept[name])]
             )
-            for one in kept
+            for one in models
         ]
         arrays["discarded"] = np.stack(flags)
     stream = io.BytesIO()
@@ -222,17 +222,17 @@ def _packed(kept: Sequence[AcceptedModel], how: Mapping[str, Any], metrics: Sequ
     return stream.getvalue()
 
 
-def _scores(kept: Sequence[AcceptedModel], how: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+def _scores(models: Sequence[AcceptedModel], how: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for name in names:
-        every = [[getattr(one.swept[sweep], name) for sweep in how["sweeps"]] for one in kept]
+        every = [[getattr(one.swept[sweep], name) for sweep in how["sweeps"]] for one in models]
         if any(each is None for one in every for each in one):
             raise GateError(
                 f"the card's gate needs every image's {name}, which the run did not store; run the suites again"
             )
         scores[name] = np.stack([np.concatenate(one) for one in every]).astype(np.float32)
     if "attack_probability" in names:
-        thresholds = [next(iter(one.swept.values())).provenance["decision"]["threshold"] for one in kept]
+        thresholds = [next(iter(one.swept.values())).provenance["decision"]["threshold"] for one in models]
         scores["threshold"] = np.array(thresholds, np.float64)
     return scores
 
@@ -270,21 +270,21 @@ def _rows(evidence: Evidence) -> range:
     return range(len(evidence.strengths))
 
 
-def _joined_status(kept: Sequence[AcceptedModel], sweep: str) -> dict[str, str]:
+def _joined_status(models: Sequence[AcceptedModel], sweep: str) -> dict[str, str]:
     """Return a cell's status: ok if all accepted models have numbers, else why the first has none."""
-    each = [one.swept[sweep] for one in kept]
+    each = [one.swept[sweep] for one in models]
     return {
         strength: next((e.status[row] for e in each if e.status[row] != OK), OK)
         for row, strength in enumerate(each[0].strengths)
     }
 
 
-def _right(kept: Sequence[AcceptedModel], how: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
+def _right(models: Sequence[AcceptedModel], how: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
     """Count the correct images of each accepted model, by sweep and strength."""
     return {
         name: {
-            strength: [int((one.swept[name].predictions[row] == one.swept[name].labels).sum()) for one in kept]
-            for row, strength in enumerate(kept[0].swept[name].strengths)
+            strength: [int((one.swept[name].predictions[row] == one.swept[name].labels).sum()) for one in models]
+            for row, strength in enumerate(models[0].swept[name].strengths)
         }
         for name in how["sweeps"]
     }

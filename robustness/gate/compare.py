@@ -59,7 +59,7 @@ def _rows(one: ModelReport, other: ModelReport, store: Store) -> Iterator[list[s
     others = {sweep.name: sweep for sweep in other.sweeps}
     for was in one.sweeps:
         now = others[was.name]
-        evidence = [_kept(store, sweep) for sweep in (was, now)]
+        evidence = [_stored_evidence(store, sweep) for sweep in (was, now)]
         for before, after in zip(was.cells, now.cells, strict=True):
             shown = [metric for metric in before.metrics if metric == "accuracy" or metric in before.claims]
             for metric in shown or ["accuracy"]:
@@ -74,7 +74,7 @@ def _rows(one: ModelReport, other: ModelReport, store: Store) -> Iterator[list[s
                 yield [name, *moved, *_by_image(evidence, before.strength, metric)]
 
 
-def _kept(store: Store, sweep: SweepReport) -> Evidence | None:
+def _stored_evidence(store: Store, sweep: SweepReport) -> Evidence | None:
     """Return the evidence that a report names, if the store still has it unchanged."""
     if sweep.evidence is None or sweep.evidence.key is None:
         return None
@@ -85,9 +85,9 @@ def _kept(store: Store, sweep: SweepReport) -> Evidence | None:
     return None
 
 
-def _by_image(kept: list[Evidence | None], strength: str, metric: str) -> list[str]:
+def _by_image(pair: list[Evidence | None], strength: str, metric: str) -> list[str]:
     """Return interval, flips and McNemar's p-value of a cell; nothing if the metric or the store does not allow it."""
-    one, other = kept
+    one, other = pair
     if one is None or other is None or not gateable(metric):
         return [""] * 4
     try:

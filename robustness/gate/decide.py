@@ -76,8 +76,8 @@ def _baseline(card: Card) -> Baseline:
     return baseline
 
 
-def _check_comparable(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> None:
-    was: dict[str, Any] = dict(kept.protocol)
+def _check_comparable(card: Card, baseline: Baseline, swept: Mapping[str, Evidence]) -> None:
+    was: dict[str, Any] = dict(baseline.protocol)
     if card.file.gate is not None and card.file.gate.sweeps is not None:
         was["sweeps"] = {name: how for name, how in was["sweeps"].items() if name in swept}
     if unlike := comparability.differences(was, comparability.of_evidence(swept)):
@@ -88,13 +88,13 @@ def _check_comparable(card: Card, kept: Baseline, swept: Mapping[str, Evidence])
         )
 
 
-def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[GateCell]:
+def _cells(card: Card, baseline: Baseline, swept: Mapping[str, Evidence]) -> list[GateCell]:
     """Return every cell in which both have numbers; it is an error if only the candidate has none."""
     gate, cells, without = card.file.gate, [], []
     assert gate is not None
     for sweep, evidence in swept.items():
         for row, strength in enumerate(evidence.strengths):
-            if kept.status[sweep][strength] != OK:
+            if baseline.status[sweep][strength] != OK:
                 continue
             if evidence.status[row] != OK:
                 without.append(f"{sweep} at {strength}: {evidence.status[row]}")
@@ -113,16 +113,16 @@ def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Ga
     return cells
 
 
-def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[GateCell]) -> int | None:
+def _identical(baseline: Baseline, swept: Mapping[str, Evidence], cells: Sequence[GateCell]) -> int | None:
     """
     Return the index of the accepted model with the same weights and the same decision on every image.
 
     The weights alone are not enough: other code or another device may decide differently.
     """
     weights = next(iter(swept.values())).provenance["subject"]["weights"]
-    for which, one in enumerate(kept.accepted):
+    for which, one in enumerate(baseline.accepted):
         if one["weights"] == weights:
-            was = {name: kept.evidence(which, name, evidence) for name, evidence in swept.items()}
+            was = {name: baseline.evidence(which, name, evidence) for name, evidence in swept.items()}
             if all(_decides_alike(cell, was[cell.sweep], swept[cell.sweep]) for cell in cells):
                 return which
     return None
@@ -143,21 +143,21 @@ def _margin(margin: float | None, margins: Mapping[str, Sequence[float]], sweep:
     return margins[sweep][row] if sweep in margins else margin or 0.0
 
 
-def _about(kept: Baseline) -> dict[str, Any]:
-    return {"accepted": len(kept.accepted), "models": [dict(one) for one in kept.accepted]}
+def _about(baseline: Baseline) -> dict[str, Any]:
+    return {"accepted": len(baseline.accepted), "models": [dict(one) for one in baseline.accepted]}
 
 
-def _notes(kept: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> list[str]:
+def _notes(baseline: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> list[str]:
     """Return notes that do not affect the comparison."""
     provenance = next(iter(swept.values())).provenance
     notes = []
-    devices = sorted({str(one.get("device")) for one in kept.accepted} - {str(provenance.get("device"))})
+    devices = sorted({str(one.get("device")) for one in baseline.accepted} - {str(provenance.get("device"))})
     if devices:
         notes.append(f"accepted on {', '.join(devices)}, measured now on {provenance.get('device')}")
     weights = provenance["subject"]["weights"]
-    if weights in [one["weights"] for one in kept.accepted]:
+    if weights in [one["weights"] for one in baseline.accepted]:
         other = "" if same else ", but predictions differ: the code, the device or versions have changed"
         notes.append(f"its weights equal those of an accepted model{other}")
-    if bare := sum(status != OK for name in swept for status in kept.status[name].values()):
+    if bare := sum(status != OK for name in swept for status in baseline.status[name].values()):
         notes.append(f"{bare} cell(s) without numbers in the baseline are not compared")
     return notes

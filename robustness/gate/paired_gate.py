@@ -24,7 +24,7 @@ LISTED = 20
 
 def evaluate_paired_gate(
     gate: GateTable,
-    kept: Baseline,
+    baseline: Baseline,
     swept: Mapping[str, Evidence],
     cells: Sequence[GateCell],
     waived: Mapping[str, str],
@@ -39,12 +39,12 @@ def evaluate_paired_gate(
     because all cells must pass. Failed if the drop significantly exceeds it in some cell, by Holm's procedure: α bounds
     a false failure of the whole gate. Else inconclusive.
     """
-    if len(kept.accepted) != 1:
+    if len(baseline.accepted) != 1:
         raise GateError(
-            f"a paired gate compares with one accepted model, but its baseline has {len(kept.accepted)}; accept a "
+            f"a paired gate compares with one accepted model, but its baseline has {len(baseline.accepted)}; accept a "
             'single run, or write kind = "retraining"'
         )
-    was = {name: kept.evidence(0, name, evidence) for name, evidence in swept.items()}
+    was = {name: baseline.evidence(0, name, evidence) for name, evidence in swept.items()}
     drops = [drop_of(cell.metric, was[cell.sweep], swept[cell.sweep], cell.strength) for cell in cells]
     rows = judge(cells, drops, gate.alpha, waived, same=same is not None)
     fates = [row["verdict"] for row in rows]
@@ -54,7 +54,7 @@ def evaluate_paired_gate(
     table = {"cells": rows, "passes_if_equal": equal}
     if worse := [row for row in rows if row["verdict"] == "failed"]:
         worst = max(worse, key=lambda row: float(row["drop"] - row["margin"]))
-        seen = f"failed: {len(worse)} of {met} cells are worse by more than their margin; {_said(worst)}"
+        seen = f"failed: {len(worse)} of {met} cells are worse by more than their margin; {_worst_cell(worst)}"
         return "failed", seen, table
     if same is not None:
         how = f"these are the accepted weights, and all their predictions in {met} cells are unchanged"
@@ -63,7 +63,7 @@ def evaluate_paired_gate(
         bounded = f"a drop equal to the margin passes with probability at most {gate.alpha:.0%}"
         return "passed", f"passed: in all {met} cells the drop is within its margin ({bounded})", table
     left = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
-    images = len(kept.labels)
+    images = len(baseline.labels)
     needed = images_needed([cell.margin for cell, _ in left], [drop for _, drop in left], gate.alpha, images)
     many = "no number of images would decide (one drop equals its margin)"
     if math.isfinite(needed):
@@ -213,7 +213,7 @@ def _plain(value: Any, *, whole: bool) -> float | int | None:
     return int(value) if whole else float(value)
 
 
-def _said(row: Mapping[str, Any]) -> str:
+def _worst_cell(row: Mapping[str, Any]) -> str:
     counted = "" if row["losses"] is None else f"; {row['losses']} images lost, {row['gains']} gained"
     return (
         f"at worst {row['cell']} went from {row['baseline']:.4f} to {row['candidate']:.4f}, a drop of "

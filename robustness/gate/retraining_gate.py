@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 def evaluate_retraining_gate(
     gate: GateTable,
-    kept: Baseline,
+    baseline: Baseline,
     swept: Mapping[str, Evidence],
     cells: Sequence[GateCell],
     waived: Mapping[str, str],
@@ -38,11 +38,11 @@ def evaluate_retraining_gate(
     names = [name for name in groups if name not in waived]
     if not names:
         raise GateError("every summary is waived, so nothing is left to test; remove a waiver")
-    own, others = rates(groups, kept, swept)
+    own, others = rates(groups, baseline, swept)
     ours, theirs = summed(groups, own), summed(groups, others)
     rows = _rows(list(groups), ours, theirs, waived)
     free = [name in names for name in groups]
-    k, alpha, images = len(theirs), gate.alpha, len(kept.labels)
+    k, alpha, images = len(theirs), gate.alpha, len(baseline.labels)
     judged = [row for row in rows if row["verdict"] != "waived"]
     bounds = (
         retraining_stats.prediction_bounds(theirs[:, free], alpha, 1 / images)
@@ -105,7 +105,7 @@ def summaries(cells: Sequence[GateCell]) -> dict[str, list[GateCell]]:
 
 
 def rates(
-    groups: Mapping[str, Sequence[GateCell]], kept: Baseline, swept: Mapping[str, Evidence]
+    groups: Mapping[str, Sequence[GateCell]], baseline: Baseline, swept: Mapping[str, Evidence]
 ) -> tuple[Floats, Floats]:
     """Return the groups' cells of the candidate, (cells,), and of the accepted, (k, cells); larger is better."""
 
@@ -114,16 +114,16 @@ def rates(
         return [_sign(c.metric) * cell_value(c.metric, get[c.sweep], c.strength) for c in cells]
 
     theirs = [
-        of({name: kept.evidence(which, name, evidence) for name, evidence in swept.items()})
-        for which in range(len(kept.accepted))
+        of({name: baseline.evidence(which, name, evidence) for name, evidence in swept.items()})
+        for which in range(len(baseline.accepted))
     ]
     return np.array(of(swept)), np.array(theirs)
 
 
-def summed(groups: Mapping[str, Sequence[GateCell]], found: Floats) -> Floats:
+def summed(groups: Mapping[str, Sequence[GateCell]], values: Floats) -> Floats:
     """Average cells, (..., cells), within each group, (..., summaries)."""
     ends = np.cumsum([len(group) for group in groups.values()])[:-1]
-    return np.stack([part.mean(axis=-1) for part in np.split(found, ends, axis=-1)], axis=-1)
+    return np.stack([part.mean(axis=-1) for part in np.split(values, ends, axis=-1)], axis=-1)
 
 
 def _strengths(groups: Mapping[str, Sequence[GateCell]], theirs: Floats) -> list[dict[str, Any]]:

@@ -35,21 +35,21 @@ def probabilities(evidence: Evidence) -> NDArray[np.float32]:
     return values
 
 
-def micro_auc_variance(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+def micro_auc_variance(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
     """
     Return the micro-averaged area under the ROC curve and its variance, images being independent.
 
     >>> micro_auc_variance(np.float32([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 1]))[0]
     1.0
     """
-    value, spread = micro_auc_influence(given, labels)
+    value, spread = micro_auc_influence(scores, labels)
     return value, float(spread.var(ddof=1)) / len(labels) if len(labels) > 1 else 0.0
 
 
-def micro_auc_influence(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
+def micro_auc_influence(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
     """Return the micro-averaged area, and each image's influence on it, (N,)."""
-    true = np.eye(given.shape[1], dtype=bool)[labels]
-    return auc_influence(given[true], given[~true])
+    true = np.eye(scores.shape[1], dtype=bool)[labels]
+    return auc_influence(scores[true], scores[~true])
 
 
 def auc_influence(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> tuple[float, NDArray[np.float64]]:

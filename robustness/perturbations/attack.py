@@ -27,7 +27,7 @@ class Attack(Perturbation):
     """The card of the model that the examples are made on, from this card's folder; left out: the swept one."""
 
     @property
-    def made_on(self) -> str | None:
+    def source_card(self) -> str | None:
         """The card of the model that this is made on; None for the swept one."""
         return self.source
 

@@ -28,7 +28,7 @@ class Batch:
     One batch of a sweep: ``inputs`` (N, C, H, W) in [0, 1], ``labels``, the models, and random numbers (``drawn``).
 
     ``source`` is the attacked model of a transfer attack, else None. ``decision`` interprets the logits of the attacked
-    model. The first ``size`` rows are images, the others padding. ``made`` is the direction of a step, precomputed or
+    model. The first ``size`` rows are images, the others padding. ``direction`` is that of a step, precomputed or
     computed here. ``generator`` is a generative network, or None.
     """
 
@@ -39,7 +39,7 @@ class Batch:
     size: int | None = None
     source: nn.Module | None = None
     decision: Decision = field(default_factory=Argmax)
-    made: Tensor | None = None
+    direction: Tensor | None = None
     generator: nn.Module | None = None
     clean_logits: Tensor | None = None
     """The logits of the unperturbed images, once they are computed."""
@@ -64,7 +64,7 @@ class Batch:
     def some(self, rows: Tensor) -> Batch:
         """Return some of the images as a new batch; pass it to `counted` to add its counts to this one."""
         return replace(
-            self, inputs=self.inputs[rows], labels=self.labels[rows], size=None, drawn=None, made=None,
+            self, inputs=self.inputs[rows], labels=self.labels[rows], size=None, drawn=None, direction=None,
             clean_logits=None, marked={},
         )  # fmt: skip
 
@@ -116,7 +116,7 @@ class Perturbation(BaseModel, ABC):
         return self.limits
 
     @property
-    def made_on(self) -> str | None:
+    def source_card(self) -> str | None:
         """The card of the model that this is made on, relative to the card that names it; None for the swept one."""
         return None
 
@@ -172,9 +172,9 @@ class Step(Perturbation):
         """Compute the direction once; each strength then costs one multiply-add and a clip."""
         import torch
 
-        if batch.made is None:
-            batch.made = self.direction(batch)
-        direction = batch.made
+        if batch.direction is None:
+            batch.direction = self.direction(batch)
+        direction = batch.direction
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             if isinstance(strength, torch.Tensor):

@@ -45,7 +45,7 @@ class Noise(Step):
         return {k: v for k, v in fields.items() if k not in later or v != later[k]}
 
     @property
-    def made_on(self) -> str | None:
+    def source_card(self) -> str | None:
         """The card of the model that is compared with under the same noise."""
         return self.source
 

@@ -152,7 +152,7 @@ def convert_unit(unit: Unit, perturb: Perturb, inputs: Tensor) -> Perturb:
     return lambda strength, out: perturb(strength * each, out)
 
 
-def pixel_snr(unit: Unit, inputs: Tensor, asked: float | Tensor) -> Tensor:
+def pixel_snr(unit: Unit, inputs: Tensor, ratio: float | Tensor) -> Tensor:
     """
     Convert a ratio in a unit to the ratio of the pixels per image, (N,) in dB.
 
@@ -165,7 +165,7 @@ def pixel_snr(unit: Unit, inputs: Tensor, asked: float | Tensor) -> Tensor:
     """
     import torch
 
-    ratios = torch.as_tensor(asked, dtype=inputs.dtype, device=inputs.device).flatten().expand(len(inputs))
+    ratios = torch.as_tensor(ratio, dtype=inputs.dtype, device=inputs.device).flatten().expand(len(inputs))
     if unit == "snr":
         return ratios
     return ratios + to_decibels(

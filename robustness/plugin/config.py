@@ -20,7 +20,7 @@ from robustness.util import project
 
 if TYPE_CHECKING:
     from robustness.cards.from_options import CardOptions
-    from robustness.plugin.session import RunState
+    from robustness.plugin.run_state import RunState
 
 SESSION = pytest.StashKey["RunState"]()
 NAMED = pytest.StashKey[bool]()
@@ -129,7 +129,7 @@ def run_state(config: pytest.Config) -> RunState:
         from robustness.classifiers import call_factory
         from robustness.errors import RobustnessError
         from robustness.plugin.options import RunOptions
-        from robustness.plugin.session import RunState
+        from robustness.plugin.run_state import RunState
         from robustness.util.progress import progress_bar
 
         worker = getattr(config, "workerinput", {})
@@ -241,11 +241,11 @@ def _folder(config: pytest.Config, name: str) -> str | None:
     return str(ini_folder(config) / files.expanded(named)) if named else None
 
 
-def _integer(given: Any, name: str) -> int:
+def _integer(value: Any, name: str) -> int:
     try:
-        return int(given or 0)
+        return int(value or 0)
     except ValueError:
-        raise pytest.UsageError(f"robustness_{name} must be a whole number, got {given!r}") from None
+        raise pytest.UsageError(f"robustness_{name} must be a whole number, got {value!r}") from None
 
 
 def _xdist_workers(config: pytest.Config) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from robustness.cards import Card, Claim
     from robustness.metrics.evidence import Evidence
     from robustness.plugin.measured import UnclaimedSweep
-    from robustness.plugin.session import RunState
+    from robustness.plugin.run_state import RunState
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             raise _red(error) from None
         metafunc.parametrize(wanted, [], indirect=True)
         return
-    session.asked.add(wanted)
+    session.requested.add(wanted)
     try:
         cards, every, sweeps = session.cards, session.claims, session.measurable
     except RobustnessError as error:
@@ -56,7 +56,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     elif wanted == "measured":
         metafunc.parametrize("measured", list(sweeps.values()), ids=list(sweeps), indirect=True)
     elif wanted == "gate":
-        from robustness.plugin.session import gate_id
+        from robustness.plugin.run_state import gate_id
 
         gated = [card for card in cards if card.file.gate is not None]
         metafunc.parametrize("gate", gated, ids=[gate_id(card) for card in gated], indirect=True)
@@ -121,7 +121,7 @@ def card(request: pytest.FixtureRequest) -> Card:
 @pytest.fixture
 def classifier(request: pytest.FixtureRequest, card: Card) -> nn.Module:
     """The card's module with its weights, in evaluation mode; loaded once per process, not shared with sweeps."""
-    return _told(request.config, lambda: run_state(request.config).classifier(card))
+    return _skip_or_fail(request.config, lambda: run_state(request.config).classifier(card))
 
 
 @pytest.fixture
@@ -131,8 +131,8 @@ def sweep(request: pytest.FixtureRequest, card: Card) -> Callable[..., Evidence]
 
     def evidence(name: str | Mapping[str, Any] = "clean") -> Evidence:
         if isinstance(name, str):
-            return _told(request.config, lambda: workspace.evidence(card, name))
-        return _told(request.config, lambda: workspace.evidence(card.with_sweep("own", name), "own"))
+            return _skip_or_fail(request.config, lambda: workspace.evidence(card, name))
+        return _skip_or_fail(request.config, lambda: workspace.evidence(card.with_sweep("own", name), "own"))
 
     return evidence
 
@@ -155,7 +155,9 @@ def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[s
         make: Callable[..., dict[str, Any]],
         sweeps: Collection[str] | None = None,
     ) -> dict[str, Any]:
-        return _told(request.config, lambda: kept.cached_document(workspace, card, what, parameters(), make, sweeps))
+        return _skip_or_fail(
+            request.config, lambda: kept.cached_document(workspace, card, what, parameters(), make, sweeps)
+        )
 
     return found
 
@@ -259,7 +261,7 @@ class GateCheck:
             pytest.fail(printable(decision.message), pytrace=False)
 
 
-def _told(config: pytest.Config, make: Callable[[], T]) -> T:
+def _skip_or_fail(config: pytest.Config, make: Callable[[], T]) -> T:
     """Call a function; skip the test if data are missing (an error if strict), fail on an expected error."""
     from robustness.errors import DataMissing, RobustnessError
 

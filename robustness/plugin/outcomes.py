@@ -15,7 +15,7 @@ from robustness.errors import printable
 from robustness.plugin.config import SESSION, has_cards, is_worker, report_files, run_state
 
 if TYPE_CHECKING:
-    from robustness.plugin.session import RunState
+    from robustness.plugin.run_state import RunState
     from robustness.reporting.report import RunReport
 
 REPORTS = pytest.StashKey[list[str]]()
@@ -34,11 +34,11 @@ class OutcomePlugin:
         if SESSION not in self._config.stash:
             return
         from robustness.cards import Card
-        from robustness.plugin.session import gate_id
+        from robustness.plugin.run_state import gate_id
 
         run = run_state(self._config)
         if session.items and all(item.get_closest_marker("timing") for item in session.items):
-            run.asked.discard("claim")  # only timing was requested
+            run.requested.discard("claim")  # only timing was requested
         params = ((item.nodeid, getattr(getattr(item, "callspec", None), "params", {})) for item in session.items)
         selected = list(params)
         run.plan_params((nodeid, each.get("claim") or each.get("measured")) for nodeid, each in selected)
@@ -101,7 +101,7 @@ class OutcomePlugin:
         output = getattr(node, "workeroutput", {}).get("robustness")
         if output:
             session = run_state(self._config)
-            session.asked.update(output["asked"])
+            session.requested.update(output["requested"])
             session.collected_notices += output["notices"]
             session.unreadable = session.unreadable or output["unreadable"]
 
@@ -118,7 +118,7 @@ class OutcomePlugin:
             return
         run = run_state(self._config)
         if is_worker(self._config):
-            output = {"asked": sorted(run.asked), "notices": run.notices, "unreadable": run.unreadable}
+            output = {"requested": sorted(run.requested), "notices": run.notices, "unreadable": run.unreadable}
             self._config.workeroutput["robustness"] = output  # type: ignore[attr-defined]
             return
         if self._runs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robustness.cards.doubts import doubt_of
-from robustness.plugin.session import RunState
+from robustness.plugin.run_state import RunState
 from robustness.util.text import one_line
 
 
@@ -16,14 +16,14 @@ def messages(run: RunState) -> list[str]:
 
 def causes(run: RunState) -> list[tuple[str, str]]:
     """Return each problem with its cause, which determines the next step (`robustness.reporting.advice`)."""
-    if not run.asked:
+    if not run.requested:
         return []
     if not run.cards:
         message = "no card is selected; name models with --robustness-model or cards with --robustness-card"
         return [("no card", message)]
-    if "claim" in run.asked and not (run.planned or run.measuring.planned or run.gates):
+    if "claim" in run.requested and not (run.planned or run.measuring.planned or run.gates):
         return [_nothing_ran(run)]
-    if not run.gates and run.asked == {"gate"}:
+    if not run.gates and run.requested == {"gate"}:
         message = "no gate ran. No selected card has a [gate] table; docs/gate.md describes it"
         return [("no gate", message)]
     return [*run.measuring.problems(), *_unclaimed(run), *_absences(run)]
@@ -45,7 +45,7 @@ def _nothing_ran(run: RunState) -> tuple[str, str]:
 
 def _unclaimed(run: RunState) -> Iterator[tuple[str, str]]:
     """Return the cards with neither claims nor a gate, which --robustness-strict fails."""
-    expected = run.options.strict and "claim" in run.asked
+    expected = run.options.strict and "claim" in run.requested
     for card in run.cards if expected else ():
         if not card.overrides.claimless and not list(card.claims()) and card.file.gate is None:
             yield "nothing claimed", f"{card.name} has neither claims nor a gate: --robustness-strict fails it"

@@ -139,8 +139,8 @@ def _run(parts: Sequence[tuple[ShardPlan, RunInfo]]) -> RunInfo:
     )
 
 
-def _unlike(found: Sequence[RunReport]) -> Iterator[str]:
+def _unlike(reports: Sequence[RunReport]) -> Iterator[str]:
     """Note different device types: each model ran on one of them."""
-    devices = dict.fromkeys(str(model.device) for report in found for model in report.models)
+    devices = dict.fromkeys(str(model.device) for report in reports for model in report.models)
     if len(devices) > 1:
         yield f"shards ran on different kinds of device ({', '.join(devices)}); each model ran on one"

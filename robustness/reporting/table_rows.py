@@ -51,22 +51,22 @@ class NumberFormat:
     intervals: bool = False
 
     def entry(
-        self, metric: str, found: NumberReport | None, claim: CellClaim | None = None, *, interval: bool = False
+        self, metric: str, number: NumberReport | None, claim: CellClaim | None = None, *, interval: bool = False
     ) -> str:
         """Write a measured metric: value, interval, and the threshold if a claim on it ran."""
-        if found is None:
+        if number is None:
             return ""
-        if found.value is None:
+        if number.value is None:
             return DASH
         ran = claim is not None and claim.outcome in ("passed", "failed", "vacuous")
         threshold, most = (claim.threshold, claim.bound == "at most") if claim is not None and ran else (None, False)
-        shown = self._value(metric, found.value, threshold, most)
-        if (self.intervals or metric == "accuracy" or interval) and found.low is not None and found.high is not None:
-            ends = (self.number(metric, end, self.places) for end in (found.low, found.high))
+        shown = self._value(metric, number.value, threshold, most)
+        if (self.intervals or metric == "accuracy" or interval) and number.low is not None and number.high is not None:
+            ends = (self.number(metric, end, self.places) for end in (number.low, number.high))
             shown += f" [{', '.join(ends)}]"
         if threshold is None:
             return shown
-        return f"{shown} {_sign(found.value, threshold, most)}{self._zero(f'{threshold:.12g}')}"
+        return f"{shown} {_sign(number.value, threshold, most)}{self._zero(f'{threshold:.12g}')}"
 
     def _value(self, metric: str, value: float, threshold: float | None, most: bool) -> str:
         """Write a value with enough decimals to show on which side of its threshold it lies."""

@@ -166,8 +166,8 @@ def _headline(verdict: str, counts: Counts) -> str:
     return f"{'FAILED' if verdict == 'failed' else verdict}: {total}{': ' if fates else ''}{fates}{gates}"
 
 
-def _and(said: str) -> str:
-    return f"; {said}" if said else ""
+def _and(sentence: str) -> str:
+    return f"; {sentence}" if sentence else ""
 
 
 def suggested_claims(report: RunReport) -> Iterator[str]:

@@ -40,8 +40,8 @@ def matrix(workspace: Workspace, chosen: Sequence[Card], sweep: str) -> Crossed:
         )
 
     def crossed(source: Card, target: Card) -> Card:
-        made_on = None if source is target else str(source.path.resolve())
-        swept = table.model_copy(update={"perturbation": table.perturbation.model_copy(update={"source": made_on})})
+        source_card = None if source is target else str(source.path.resolve())
+        swept = table.model_copy(update={"perturbation": table.perturbation.model_copy(update={"source": source_card})})
         file = target.file.model_copy(update={"sweeps": {sweep: swept}, "claims": {}})
         return replace(target, file=file).override(data=first.data("test"))
 

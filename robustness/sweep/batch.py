@@ -134,7 +134,7 @@ class SweepBatches:
             source=other_models.get("source"),
             decision=self.source_decision,
             generator=other_models.get("generator"),
-            made=None if host.directions is None else self._to_device(host.directions).float(),
+            direction=None if host.directions is None else self._to_device(host.directions).float(),
             at_once=-(-self.batch_size // GRADIENT_PARTS) if splits else None,
             strengths=self.strengths,
         )
@@ -260,8 +260,8 @@ class SweepBatches:
         signs = isinstance(self.perturbation, Step) and self.perturbation.signed and self.unit == "default"
         noise_known = signs and len(sizes) == count and self.images.pixels.dtype == np.uint8
         if noise_known:
-            assert batch.made is not None
-            noise = strengths_.clipped_l2_distances(batch.inputs, batch.made, sizes)
+            assert batch.direction is not None
+            noise = strengths_.clipped_l2_distances(batch.inputs, batch.direction, sizes)
         return BatchBuffers(
             perturbed=torch.empty_like(batch.inputs),
             signal=strengths_.l2_norm(batch.inputs),

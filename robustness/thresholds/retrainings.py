@@ -43,7 +43,7 @@ def threshold_cells(card: Card) -> tuple[ThresholdCell, ...]:
     for sweep in ("clean", *card.file.sweeps):
         table = card.file.claims.get(sweep)
         listed = table.strengths if table and table.strengths is not None else card.file.strengths_of(sweep)
-        compared = () if card.perturbation(sweep).made_on is None else ("transferability",)
+        compared = () if card.perturbation(sweep).source_card is None else ("transferability",)
         chosen = (*METRICS, *compared) if table is None else table.thresholds
         cells += [ThresholdCell(sweep, strengths.name(strength), metric) for metric in chosen for strength in listed]
     return (*cells, ThresholdCell("", "", FLIP_RATE)) if card.file.search else tuple(cells)

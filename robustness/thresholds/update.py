@@ -149,21 +149,21 @@ class CardUpdate:
             f"{about.get('fresh_red', 'not tried')}; written to {self.card.path}"
         )
 
-    def _tables(self, found: Thresholds) -> dict[str, dict[str, list[float | None]]]:
+    def _tables(self, derived: Thresholds) -> dict[str, dict[str, list[float | None]]]:
         tables: dict[str, dict[str, list[float | None]]] = {}
-        for cell, bound in zip(retrainings.threshold_cells(self.card), found.bounds.tolist(), strict=True):
+        for cell, bound in zip(retrainings.threshold_cells(self.card), derived.bounds.tolist(), strict=True):
             if cell.metric == retrainings.FLIP_RATE:
                 continue
             row = tables.setdefault(cell.sweep, {}).setdefault(cell.metric, [])
             row.append(None if np.isnan(bound) else bound)
         return tables
 
-    def _flip_rate(self, found: Thresholds) -> float | None:
+    def _flip_rate(self, derived: Thresholds) -> float | None:
         """Return the claimed maximum of the flip rate; None if the card has no search."""
         table = self.card.file.search
         if table is None:
             return None
-        bound = float(found.bounds[-1])
+        bound = float(derived.bounds[-1])
         if np.isnan(bound):
             raise TrainingError(
                 f"{self.card.path}: search: no claim on the flip rate can fail: healthy trainings are misled on too "
@@ -172,15 +172,15 @@ class CardUpdate:
             )
         return bound
 
-    def _about(self, found: Thresholds, count: int, red: np.ndarray) -> dict[str, Any]:
+    def _about(self, derived: Thresholds, count: int, red: np.ndarray) -> dict[str, Any]:
         images = self.workspace.images(self.card)
         seeds = f" --seeds {self.seeds}" if self.seeds else ""
         tried = f"{int(red.sum())} of {len(red)} (seeds {FRESH}-{FRESH + len(red) - 1})"
         return {
             "command": f"robustness update-thresholds {shlex.quote(self.card.name)}{seeds}",
             "seeds": f"{HEALTHY}-{HEALTHY + count - 1}",
-            "c": found.c,
-            "left_out_red": f"{len(found.left_out_red)} of {count}",
+            "c": derived.c,
+            "left_out_red": f"{len(derived.left_out_red)} of {count}",
             **({"fresh_red": tried} if len(red) else {}),
             "data": images.name,
             "images": len(images),

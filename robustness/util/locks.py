@@ -70,7 +70,7 @@ def exclusive(
             lock.release()
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Return whether a process holds a lock file; False if the file system has no locks."""
 
     def on_wait() -> None:

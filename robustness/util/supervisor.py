@@ -52,7 +52,7 @@ def supervised() -> Tell:
     os.close(reading)
     _die_with(parent)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return partial(_told, writing, os.getpid())
+    return partial(_send, writing, os.getpid())
 
 
 def _possible() -> bool:
@@ -70,7 +70,7 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _told(writing: int, process: int, what: str) -> None:
+def _send(writing: int, process: int, what: str) -> None:
     if os.getpid() == process:  # a fork of this process speaks for itself
         with contextlib.suppress(OSError):
             os.write(writing, f"{what}\n".encode())
@@ -101,9 +101,9 @@ def _waited(child: int, reading: int, heard: set[signal.Signals]) -> tuple[int, 
                 return int(lines[-1]), lines
 
 
-def _end(code: int, told: list[str]) -> NoReturn:
+def _end(code: int, messages: list[str]) -> NoReturn:
     """Exit with the run's reported status, or fail with a message."""
-    begun, over = BEGUN in told, [int(line) for line in told if line != BEGUN]
+    begun, over = BEGUN in messages, [int(line) for line in messages if line != BEGUN]
     if over:
         code = code or over[-1]
     elif code < 0:

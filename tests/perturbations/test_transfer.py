@@ -499,5 +499,5 @@ def test_a_source_that_has_a_length_of_zero_is_still_the_source():
 
 
 def test_noise_is_made_on_nobody():
-    assert GaussianNoise().made_on is None
-    assert FGSM(source="a.toml").made_on == "a.toml"
+    assert GaussianNoise().source_card is None
+    assert FGSM(source="a.toml").source_card == "a.toml"

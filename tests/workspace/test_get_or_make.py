@@ -192,10 +192,10 @@ def test_what_has_to_be_there_first_is_made_before_the_lock_is_taken(tmp_path):
     held = []
 
     def prepare():
-        held.append(locks.is_held(tmp_path / "locks" / f"weights-{KEY}.lock"))
+        held.append(locks.is_locked(tmp_path / "locks" / f"weights-{KEY}.lock"))
 
     def work():
-        held.append(locks.is_held(tmp_path / "locks" / f"weights-{KEY}.lock"))
+        held.append(locks.is_locked(tmp_path / "locks" / f"weights-{KEY}.lock"))
 
     assert entry(workspace(tmp_path), work, prepare) == "whole"
     assert held == [False, True]

@@ -17,7 +17,7 @@ Plain = Mapping[str, Any]
 Shown = Callable[[object], str]
 
 
-def lines(found: Plain, shown: Shown = one_line) -> Iterator[str]:
+def lines(document: Plain, shown: Shown = one_line) -> Iterator[str]:
     """
     Return one model's results: claims and gate, every level, the mildest level detected, false alarms.
 
@@ -25,30 +25,31 @@ def lines(found: Plain, shown: Shown = one_line) -> Iterator[str]:
     """
     from tabulate import tabulate
 
-    yield _held_to(found, shown)
+    yield _checked_by(document, shown)
     yield ""
-    yield tabulate(list(_levels(found)), _heads(found, "damage", "level"), tablefmt="github", disable_numparse=True)
+    levels = list(_levels(document))
+    yield tabulate(levels, _heads(document, "damage", "level"), tablefmt="github", disable_numparse=True)
     yield ""
-    columns = [by for by in ("claims", "gate") if _has(found, by)]
-    rows = [[d["title"], *(_from(d, by) for by in columns)] for d in found["damage"]]
+    columns = [by for by in ("claims", "gate") if _has(document, by)]
+    rows = [[d["title"], *(_from(d, by) for by in columns)] for d in document["damage"]]
     yield tabulate(rows, ["damage", *(f"detected by {_the(by)} from" for by in columns)], tablefmt="github")
     yield ""
-    yield from _remarks(found, shown)
+    yield from _remarks(document, shown)
 
 
-def _held_to(found: Plain, shown: Shown) -> str:
-    gate = found["gate"]
-    held = [f"{found['claims']} claims in {found['groups']} groups (a sweep and a metric)"] if found["claims"] else []
+def _checked_by(document: Plain, shown: Shown) -> str:
+    gate, claims = document["gate"], document["claims"]
+    held = [f"{claims} claims in {document['groups']} groups (a sweep and a metric)"] if claims else []
     if gate is not None:
         held.append(f"its {gate['kind']} gate ({gate['accepted']} accepted, α = {gate['alpha']:g})")
     return (
-        f"{shown(found['model'])} on {shown(found['data'])}, n = {found['n']}, seed {found['seed']}, "
-        f"{found['device']}, {found['scale']} scale, tested by {' and '.join(held)}."
+        f"{shown(document['model'])} on {shown(document['data'])}, n = {document['n']}, seed {document['seed']}, "
+        f"{document['device']}, {document['scale']} scale, tested by {' and '.join(held)}."
     )
 
 
-def _has(found: Plain, by: str) -> bool:
-    return bool(found["claims"]) if by == "claims" else found["gate"] is not None
+def _has(document: Plain, by: str) -> bool:
+    return bool(document["claims"]) if by == "claims" else document["gate"] is not None
 
 
 def _the(by: str) -> str:
@@ -61,56 +62,56 @@ def _from(damage: Plain, by: str) -> str:
     return f"{first}{every}" if first else "not detected"
 
 
-def _heads(found: Plain, *first: str) -> list[str]:
+def _heads(document: Plain, *first: str) -> list[str]:
     heads = [*first, "clean accuracy"]
-    heads += ["failed claims", "failed groups"] if _has(found, "claims") else []
-    return heads + (["gate"] if _has(found, "gate") else [])
+    heads += ["failed claims", "failed groups"] if _has(document, "claims") else []
+    return heads + (["gate"] if _has(document, "gate") else [])
 
 
-def _levels(found: Plain) -> Iterator[list[str]]:
-    yield ["none", DASH, *_cells(found, found["undamaged"])]
-    for damage in found["damage"]:
+def _levels(document: Plain) -> Iterator[list[str]]:
+    yield ["none", DASH, *_cells(document, document["undamaged"])]
+    for damage in document["damage"]:
         for row in reversed(damage["rows"]):
-            yield [damage["title"], row["says"], *_cells(found, row)]
+            yield [damage["title"], row["says"], *_cells(document, row)]
 
 
-def _cells(found: Plain, row: Plain) -> list[str]:
+def _cells(document: Plain, row: Plain) -> list[str]:
     if row["error"]:
-        return ["error", *(DASH for _ in _heads(found)[1:])]
+        return ["error", *(DASH for _ in _heads(document)[1:])]
     accuracy = row["clean_accuracy"]
     cells = [DASH if accuracy is None else f"{accuracy:.3f}"]
-    if _has(found, "claims"):
-        cells += [f"{row['red']} of {found['claims']}", f"{len(row['red_groups'])} of {found['groups']}"]
-    return cells + ([row["gate"]] if _has(found, "gate") else [])
+    if _has(document, "claims"):
+        cells += [f"{row['red']} of {document['claims']}", f"{len(row['red_groups'])} of {document['groups']}"]
+    return cells + ([row["gate"]] if _has(document, "gate") else [])
 
 
-def _remarks(found: Plain, shown: Shown) -> Iterator[str]:
-    retrainings, alarms = found["retrainings"], found["false_alarms"]
+def _remarks(document: Plain, shown: Shown) -> Iterator[str]:
+    retrainings, alarms = document["retrainings"], document["false_alarms"]
     if retrainings:
-        each = ", ".join(f"{alarms[by]} by {_the(by)}" for by in ("claims", "gate") if _has(found, by))
+        each = ", ".join(f"{alarms[by]} by {_the(by)}" for by in ("claims", "gate") if _has(document, by))
         seeds = f"seeds {retrainings[0]['seed']}–{retrainings[-1]['seed']}"
         failed = f"{alarms['either']} of {len(retrainings)} undamaged retrainings"
         yield f"False alarms: {failed} ({seeds}) fail; {each}."
-    if thresholds := found["thresholds"]:
+    if thresholds := document["thresholds"]:
         yield (
             f"The thresholds are derived from healthy seeds {thresholds.get('seeds', DASH)}; "
             f"with each seed left out in turn, {thresholds.get('left_out_red', 'an unknown number')} fail."
         )
-    if names := found["sweeps_left_out"]:
+    if names := document["sweeps_left_out"]:
         why = "because its generator would have to be refitted to each damaged model"
         yield f"Left out: {shown(', '.join(names))}, {why}."
-    yield from (f"Left out: {what}: {shown(reason)}." for what, reason in found["left_out"].items())
-    yield from (f"Note: {shown(note)}." for note in found["notes"])
-    for damage in found["damage"]:
+    yield from (f"Left out: {what}: {shown(reason)}." for what, reason in document["left_out"].items())
+    yield from (f"Note: {shown(note)}." for note in document["notes"])
+    for damage in document["damage"]:
         for row in damage["rows"]:
             if row["error"]:
                 yield f"Error: {damage['title']}, {row['says']}: {shown(row['error'])}."
 
 
-def page(found: Sequence[Plain]) -> str:
+def page(documents: Sequence[Plain]) -> str:
     """Write the page of some models, with its interpretation."""
-    names = " ".join(markdown(one["model"]) for one in found)
-    parts = [f"## {markdown(one['model'])}\n\n" + "\n".join(lines(one, markdown)) for one in found]
+    names = " ".join(markdown(one["model"]) for one in documents)
+    parts = [f"## {markdown(one['model'])}\n\n" + "\n".join(lines(one, markdown)) for one in documents]
     return f"""# What claims and gates detect
 
 A threshold that never fails proves nothing. This page shows which deliberate faults the claims and the gate of these
@@ -131,10 +132,10 @@ To compare one weights file with another, image by image, use a [`paired` gate](
 """
 
 
-def write(path: Path, found: Sequence[Plain]) -> None:
+def write(path: Path, documents: Sequence[Plain]) -> None:
     """Write the results of some models, as JSON or Markdown by the file's suffix; CardError if that is impossible."""
     check(path)
-    text = page(found) if path.suffix == ".md" else results.text({"models": found})
+    text = page(documents) if path.suffix == ".md" else results.text({"models": documents})
     atomic_write.replace(path, text.encode())
 
 

@@ -44,20 +44,20 @@ class MutationPlan:
         return [*self.retrainings, *(card.mutated(damage) for damage in every if damage.operator.target == "training")]
 
 
-def plan(workspace: Workspace, card: Card, asked: MutationOptions) -> MutationPlan:
+def plan(workspace: Workspace, card: Card, options: MutationOptions) -> MutationPlan:
     """Return the mutations of a card's model; MutationError if a level does not fit its data."""
     module, classes = workspace.classifier(card).module, len(workspace.images(card).classes)
     chosen: dict[str, tuple[Mutation, ...]] = {}
     left_out: dict[str, str] = {}
-    for kind in (KINDS[name] for name in asked.damage or KINDS):
-        untrained = kind.target == "training" and _untrained(card, asked.damage is not None)
+    for kind in (KINDS[name] for name in options.damage or KINDS):
+        untrained = kind.target == "training" and _untrained(card, options.damage is not None)
         if reason := untrained or operators.not_applicable(module, kind):
             left_out[kind.title] = reason
         else:
-            levels = _levels(kind, (asked.damage or {}).get(kind.name, kind.levels), classes)
+            levels = _levels(kind, (options.damage or {}).get(kind.name, kind.levels), classes)
             chosen[kind.name] = tuple(Mutation(kind.name, level) for level in levels)
-    count = RETRAININGS if asked.retrainings is None else asked.retrainings
-    if count and (reason := _untrained(card, asked.retrainings is not None)):
+    count = RETRAININGS if options.retrainings is None else options.retrainings
+    if count and (reason := _untrained(card, options.retrainings is not None)):
         left_out["undamaged retrainings"], count = reason, 0
     return MutationPlan(chosen, _retrainings(card, count), left_out)
 

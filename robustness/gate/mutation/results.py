@@ -41,9 +41,9 @@ def result_key(card: Card, weights: str, images: str, seed: int) -> str:
     return sha256_json(fields)
 
 
-def text(found: Mapping[str, Any]) -> str:
+def text(document: Mapping[str, Any]) -> str:
     """Return the results of one model or several as JSON."""
-    return json.dumps({"format": FORMAT, **found}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps({"format": FORMAT, **document}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def stored_result(card: Card, weights: str, images: str, seed: int) -> tuple[dict[str, Any] | None, str]:
@@ -61,15 +61,17 @@ def stored_result(card: Card, weights: str, images: str, seed: int) -> tuple[dic
     return None, f"{path}: was computed for other weights, data, claims or gate settings; {again}"
 
 
-def summary(found: Mapping[str, Any] | None) -> CaughtReport | None:
+def summary(document: Mapping[str, Any] | None) -> CaughtReport | None:
     """Return the part for a run's report: the level from which each damage is detected, and the false alarms."""
     with suppress(KeyError, TypeError, ValueError):  # an edited file says nothing
-        if found is not None:
+        if document is not None:
             return CaughtReport.model_validate(
                 {
-                    "damage": [{"kind": d["kind"], "title": d["title"], **d["caught_from"]} for d in found["damage"]],
-                    "retrainings": len(found["retrainings"]),
-                    "false_alarms": found["false_alarms"],
+                    "damage": [
+                        {"kind": row["kind"], "title": row["title"], **row["caught_from"]} for row in document["damage"]
+                    ],
+                    "retrainings": len(document["retrainings"]),
+                    "false_alarms": document["false_alarms"],
                 }
             )
     return None

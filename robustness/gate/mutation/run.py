@@ -92,7 +92,7 @@ def mutation_target(workspace: Workspace, card: Card) -> MutationTarget:
     """Return what mutations of a card's model are tested against; CardError if there is nothing."""
     claimed = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
     # The model's own generator would be refitted to each damaged model; that of another model stays.
-    on_itself = {name for name in card.file.sweeps if card.perturbation(name).made_on is None}
+    on_itself = {name for name in card.file.sweeps if card.perturbation(name).source_card is None}
     left_out = [
         name for name in card.file.sweeps if name in claimed & on_itself and card.perturbation(name).family == "gan"
     ]
@@ -110,7 +110,7 @@ def mutation_target(workspace: Workspace, card: Card) -> MutationTarget:
     )
 
 
-def run_mutations(workspace: Workspace, card: Card, asked: MutationOptions) -> dict[str, Any]:
+def run_mutations(workspace: Workspace, card: Card, options: MutationOptions) -> dict[str, Any]:
     """
     Damage a card's model and return what claims and gate detect, in plain types (docs/mutation.md).
 
@@ -118,10 +118,10 @@ def run_mutations(workspace: Workspace, card: Card, asked: MutationOptions) -> d
     """
     of = mutation_target(workspace, card)
     unhurt = of.undamaged()
-    planned = plan(workspace, of.card, asked)
-    _train(workspace, planned.trainings(of.card), asked.workers)
+    planned = plan(workspace, of.card, options)
+    _train(workspace, planned.trainings(of.card), options.workers)
     with workspace.progress(f"damaging {card.name}") as show:
-        damage, retrainings = _measured(of, planned, asked, show or (lambda done, total: None))
+        damage, retrainings = _measured(of, planned, options, show or (lambda done, total: None))
     images = workspace.images(card)
     return {
         "about": results.result_key(card, workspace.weights_hash(card), images.fingerprint, workspace.seed),
@@ -148,23 +148,23 @@ def run_mutations(workspace: Workspace, card: Card, asked: MutationOptions) -> d
 
 
 def _measured(
-    of: MutationTarget, due: MutationPlan, asked: MutationOptions, show: Callable[[int, int], None]
+    of: MutationTarget, planned: MutationPlan, options: MutationOptions, show: Callable[[int, int], None]
 ) -> tuple[list[Row], list[Row]]:
     """Test every damaged model and every retraining with claims and gate."""
     done, damage, retrainings = 0, [], []
-    for name, steps in due.damage.items():
+    for name, steps in planned.damage.items():
         rows: list[Row] = []
         for step in steps:
             rows.append(_row(of, step))
-            show(done + len(rows), len(due))
-            if not (asked.every or rows[-1]["error"] or is_detected(rows[-1])):
+            show(done + len(rows), len(planned))
+            if not (options.every or rows[-1]["error"] or is_detected(rows[-1])):
                 break  # milder levels are not tested
         done += len(steps)
         first = {by: detected_from(rows, by) for by in CATCHERS}
         damage.append({"kind": name, "title": KINDS[name].title, "rows": rows, "caught_from": first})
-    for one in due.retrainings:
+    for one in planned.retrainings:
         retrainings.append({"seed": one.overrides.seed, **of.row(one)})
-        show(done + len(retrainings), len(due))
+        show(done + len(retrainings), len(planned))
     return damage, retrainings
 
 

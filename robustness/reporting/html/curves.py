@@ -117,7 +117,7 @@ def _curve(
         )
         baseline = height(accepted.get(name if name == CLEAN else cell.strength))
         failed = claim is not None and claim.outcome not in ("passed", "skipped", "not selected", "no claim possible")
-        label = _said(name, metric, cell)
+        label = _description(name, metric, cell)
         points.append(Point(x, height(number.value), low, high, threshold, baseline, failed, label, name, number))
     up = [(BOTTOM - (BOTTOM - TOP) * (tick - bottom) / (top - bottom), f"{tick:g}") for tick in ticks]
     return Curve(metric, bound, points, _labels([name for name, _ in cells], places), up)
@@ -144,7 +144,7 @@ def _accepted(model: ModelReport, sweep: str, metric: str) -> dict[str, float]:
     }
 
 
-def _said(name: str, metric: str, cell: CellReport) -> str:
+def _description(name: str, metric: str, cell: CellReport) -> str:
     """Describe a point in words, for screen readers and for the tooltip."""
     number, claim = cell.number(metric), cell.claims.get(metric)
     if number.value is None:

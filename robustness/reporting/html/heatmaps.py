@@ -32,7 +32,7 @@ class Heatmap:
     rows: Sequence[tuple[str, Sequence[HeatmapCell]]]
 
 
-def confusion_heatmap(found: Confusion) -> Heatmap:
+def confusion_heatmap(confusion: Confusion) -> Heatmap:
     """
     Return images by true class (row) and predicted class (column), shaded by its fraction of the row.
 
@@ -42,9 +42,9 @@ def confusion_heatmap(found: Confusion) -> Heatmap:
     """
     rows = [
         (name, [HeatmapCell(n, str(n), n / (sum(row) or 1), i == j) for j, n in enumerate(row)])
-        for i, (name, row) in enumerate(zip(found.classes, found.matrix, strict=True))
+        for i, (name, row) in enumerate(zip(confusion.classes, confusion.matrix, strict=True))
     ]
-    return Heatmap("true \\ predicted", found.classes, rows)
+    return Heatmap("true \\ predicted", confusion.classes, rows)
 
 
 def attractors(model: ModelReport, sweep: SweepReport) -> Heatmap | None:
@@ -97,9 +97,9 @@ def _attack(sweep: SweepReport) -> str:
 
 
 def _matrix(
-    made: Mapping[tuple[str, str], SweepReport], own: Mapping[str, SweepReport], strength: str, metric: str, kind: str
+    sweeps: Mapping[tuple[str, str], SweepReport], own: Mapping[str, SweepReport], strength: str, metric: str, kind: str
 ) -> Iterator[tuple[str, Heatmap]]:
-    entries = {pair: entry for pair, s in made.items() if (entry := _entry(s, strength, metric)).value is not None}
+    entries = {pair: entry for pair, s in sweeps.items() if (entry := _entry(s, strength, metric)).value is not None}
     if not entries:
         return
     sources = list(dict.fromkeys(source for source, _ in entries))

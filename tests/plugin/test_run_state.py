@@ -9,7 +9,7 @@ from plugin_project import CARD
 
 from robustness.plugin import problems, run_report
 from robustness.plugin.options import RunOptions
-from robustness.plugin.session import WORST_FIRST, RunState
+from robustness.plugin.run_state import WORST_FIRST, RunState
 from robustness.reporting import terminal
 from robustness.reporting.report_types import OUTCOMES
 
@@ -85,14 +85,14 @@ def test_problems_of_who_asked_for_what(project):
     """Catches: a run of somebody's own tests red for want of claims; one of the suites green for it."""
     empty = RunState(RunOptions())
     assert problems.messages(empty) == []
-    empty.asked.add("card")
+    empty.requested.add("card")
     assert problems.messages(empty) == [
         "no card is selected; name models with --robustness-model or cards with --robustness-card"
     ]
     some = RunState(RunOptions(handed=(project.card,)))
-    some.asked.add("card")
+    some.requested.add("card")
     assert problems.messages(some) == []
-    some.asked.add("claim")
+    some.requested.add("claim")
     assert problems.messages(some)[0].startswith("no claim ran")
 
 
@@ -113,7 +113,7 @@ def test_a_run_in_which_nothing_ran_says_why(project, card, cause):
     """Catches: one advice for all, "get what is missing", where nothing is missing but a claim or a test."""
     project.card.write_text(card) if card else project.card.unlink()
     made = RunState(RunOptions(handed=(project.root / "models",), store=str(project.store)))
-    made.asked |= {"claim", "card"}
+    made.requested |= {"claim", "card"}
     ((found, _),) = problems.causes(made)
     assert found == cause
 
@@ -163,7 +163,7 @@ def test_document_of_what_was_not_kept(run, project):
     shown = run_report.build_report(kept, complete=True, code=0).models[0]
     assert [sweep.evidence is not None for sweep in shown.sweeps] == [True] * 3
     shutil.rmtree(project.store)
-    lost = RunState(run.options, planned=run.planned, outcomes=run.outcomes, keys=run.keys, asked=run.asked)
+    lost = RunState(run.options, planned=run.planned, outcomes=run.outcomes, keys=run.keys, requested=run.requested)
     document = run_report.build_report(lost, complete=True, code=0)
     assert document.verdict == "passed"
     assert [sweep.evidence for sweep in document.models[0].sweeps] == [None] * 3

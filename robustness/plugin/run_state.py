@@ -39,7 +39,7 @@ class RunState:
     options: RunOptions
     say: Any = None
     progress: Any = None
-    asked: set[str] = field(default_factory=set)
+    requested: set[str] = field(default_factory=set)
     unreadable: str = ""
     planned: dict[str, Claim] = field(default_factory=dict)
     measuring: UnclaimedSweeps = field(default_factory=UnclaimedSweeps)
@@ -150,7 +150,7 @@ class RunState:
         for nodeid, claim_id in nodeids:
             if claim_id in self.claims:
                 self.planned[nodeid] = self.claims[claim_id]
-                self.asked.add("claim")
+                self.requested.add("claim")
 
     def plan_params(self, params: Iterable[tuple[str, object]]) -> None:
         """Register the tests whose parameter is a claim or a sweep to measure; others may have the same name."""
@@ -174,7 +174,7 @@ class RunState:
         for nodeid, gate in named:
             if gate in known and nodeid not in self.gates:
                 self.gates[nodeid] = GateOutcome(known[gate], "not run", "no worker reported it", {})
-                self.asked.add("gate")
+                self.requested.add("gate")
 
     def record_gate(self, nodeid: str, outcome: str, message: str, table: Mapping[str, Any]) -> None:
         """Record the outcome of a planned gate; a failure is never overwritten."""
@@ -211,7 +211,7 @@ class RunState:
 
     def _untested(self) -> list[str]:
         """Return the cards that the suites cannot test; if these are all, the run fails."""
-        if "claim" not in self.asked or self.unreadable:
+        if "claim" not in self.requested or self.unreadable:
             return []
         return [
             f"{card.name}: its card has neither sweeps nor claims, so nothing was tested" for card in self.cards
