@@ -20,7 +20,7 @@ from robustness.util import output
 
 if TYPE_CHECKING:
     from robustness.cards import Card
-    from robustness.plugin.run_state import RunState
+    from robustness.plugin.state import RunState
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -20,7 +20,7 @@ from robustness.util import project
 
 if TYPE_CHECKING:
     from robustness.cards.from_options import CardOptions
-    from robustness.plugin.run_state import RunState
+    from robustness.plugin.state import RunState
 
 SESSION = pytest.StashKey["RunState"]()
 NAMED = pytest.StashKey[bool]()
@@ -129,7 +129,7 @@ def run_state(config: pytest.Config) -> RunState:
         from robustness.classifiers import call_factory
         from robustness.errors import RobustnessError
         from robustness.plugin.options import RunOptions
-        from robustness.plugin.run_state import RunState
+        from robustness.plugin.state import RunState
         from robustness.util.progress import progress_bar
 
         worker = getattr(config, "workerinput", {})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from robustness.cards import Card, Claim
     from robustness.metrics.evidence import Evidence
     from robustness.plugin.measured import UnclaimedSweep
-    from robustness.plugin.run_state import RunState
+    from robustness.plugin.state import RunState
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     elif wanted == "measured":
         metafunc.parametrize("measured", list(sweeps.values()), ids=list(sweeps), indirect=True)
     elif wanted == "gate":
-        from robustness.plugin.run_state import gate_id
+        from robustness.plugin.state import gate_id
 
         gated = [card for card in cards if card.file.gate is not None]
         metafunc.parametrize("gate", gated, ids=[gate_id(card) for card in gated], indirect=True)

@@ -15,7 +15,7 @@ from robustness.errors import printable
 from robustness.plugin.config import SESSION, has_cards, is_worker, report_files, run_state
 
 if TYPE_CHECKING:
-    from robustness.plugin.run_state import RunState
+    from robustness.plugin.state import RunState
     from robustness.reporting.report import RunReport
 
 REPORTS = pytest.StashKey[list[str]]()
@@ -34,7 +34,7 @@ class OutcomePlugin:
         if SESSION not in self._config.stash:
             return
         from robustness.cards import Card
-        from robustness.plugin.run_state import gate_id
+        from robustness.plugin.state import gate_id
 
         run = run_state(self._config)
         if session.items and all(item.get_closest_marker("timing") for item in session.items):

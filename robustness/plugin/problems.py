@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robustness.cards.doubts import doubt_of
-from robustness.plugin.run_state import RunState
+from robustness.plugin.state import RunState
 from robustness.util.text import one_line
 
 

@@ -12,7 +12,7 @@ from robustness.errors import RobustnessError
 from robustness.gate.mutation import results
 from robustness.metrics.evidence import Evidence
 from robustness.plugin import problems
-from robustness.plugin.run_state import RunState, versions
+from robustness.plugin.state import RunState, versions
 from robustness.reporting.advice import suggested_claims
 from robustness.reporting.build import build
 from robustness.reporting.report import CaughtReport, RunReport

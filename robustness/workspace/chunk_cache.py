@@ -13,8 +13,8 @@ from typing import Any
 
 from robustness.errors import StoreError
 from robustness.sweep.recorder import ChunkResult
-from robustness.util import atomic_write, paths, source_files
-from robustness.workspace.store import Store
+from robustness.util import atomic_write, paths
+from robustness.workspace.store import Store, stale_reason
 
 EVERY = 2.0
 """Seconds between two writes: a shorter sweep writes no chunks, and one that dies loses no more than this."""
@@ -72,23 +72,17 @@ class StoredChunks:
             return None
         if result.chunk != chunk or (result.failed and result.metadata.get("run") != self._run):
             return None
-        if reason := self._staleness(metadata):
-            self._notice(f"finished chunks in {self.folder} {reason}; swept again")
+        if reason := self._stale_reason(metadata):
+            self._notice(f"{self.folder}: {reason}; swept again")
             return None
         return result
 
-    def _staleness(self, metadata: Mapping[str, Any]) -> str:
-        """Explain why a chunk is stale: its key, its source files or its distributions differ."""
+    def _stale_reason(self, metadata: Mapping[str, Any]) -> str:
+        """Return why a chunk is stale; "" if it is not. Chunks of one sweep share the answer."""
         text = json.dumps(metadata, sort_keys=True)
         if text not in self._reasons:
-            if metadata.get("key") != self._key:
-                self._reasons[text] = "are those of another key"
-            elif other := source_files.changed_files(metadata.get("sources", {}), self._project):
-                self._reasons[text] = f"are older than {', '.join(other)}"
-            elif other := source_files.changed_distributions(metadata.get("distributions", {})):
-                self._reasons[text] = f"were made with another version of {', '.join(other)}"
-            else:
-                self._reasons[text] = ""
+            wrong = "" if metadata.get("key") == self._key else "a finished chunk is of another key"
+            self._reasons[text] = wrong or stale_reason("a finished chunk", metadata, self._project)
         return self._reasons[text]
 
     def batch_size(self, requested: int) -> int:
@@ -97,7 +91,7 @@ class StoredChunks:
         for path in sorted(self.folder.glob("*.safetensors")):
             with suppress(OSError, StoreError, ValueError, KeyError, TypeError):
                 result, metadata = ChunkResult.from_bytes(self._store.read(path))
-                if not self._staleness(metadata):
+                if not self._stale_reason(metadata):
                     sizes.append(result.batch_size)
         return min(sizes)
 

@@ -81,19 +81,21 @@ class Store:
         The file must be intact and hold this key, and every source file and distribution that it lists must be
         unchanged. Evidence of a sweep in which code failed is trusted in its own run only.
         """
-        evidence, reason = self._parse(self.path("evidence", key), Evidence.from_bytes)
+        path = self.path("evidence", key)
+        evidence, reason = self._parse(path, Evidence.from_bytes)
         if evidence is not None:
             provenance = evidence.provenance
-            reason = self._staleness(provenance, key, project, "evidence of")
+            reason = _distrust(path, key, provenance, project)
             if not reason and evidence.failed and provenance.get("run") != self.run:
                 reason = f"code failed when evidence of {provenance.get('label')} was made"
         return (None, reason) if reason else (evidence, "")
 
     def findings(self, key: str, project: Path) -> tuple[dict[str, Any] | None, str]:
         """Return the document of a key; None and the reason if it cannot be trusted; None and "" if there is none."""
-        content, reason = self._parse(self.path("findings", key, "json"), document)
+        path = self.path("findings", key, "json")
+        content, reason = self._parse(path, document)
         if content is not None:
-            reason = self._staleness(content, key, project, "what was found of")
+            reason = _distrust(path, key, content, project)
         return (None, reason) if reason else (content, "")
 
     def _parse(self, path: Path, parse: Callable[[bytes], T]) -> tuple[T | None, str]:
@@ -108,16 +110,6 @@ class Store:
         """Write a document with a checksum, which `findings` checks and removes."""
         signed = {**content, "checksum": sha256_json(content)}
         self.write(self.path("findings", key, "json"), canonical_json(signed))
-
-    def _staleness(self, metadata: Mapping[str, Any], key: str, project: Path, what: str) -> str:
-        """Explain why an entry is stale: its key, its source files or its distributions differ."""
-        if metadata.get("key") != key:
-            return f"{self.path('evidence', key)}: holds the evidence of another key"
-        if other := source_files.changed_files(metadata.get("sources", {}), project):
-            return f"{what} {metadata.get('label')} is older than {', '.join(other)}"
-        if other := source_files.changed_distributions(metadata.get("distributions", {})):
-            return f"{what} {metadata.get('label')} was made with another version of {', '.join(other)}"
-        return ""
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file completely or not at all; StoreError if it cannot be written."""
@@ -255,3 +247,19 @@ def document(content: bytes) -> dict[str, Any]:
     if not intact:
         raise StoreError("its checksum does not fit its content (changed or damaged)")
     return fields
+
+
+def _distrust(path: Path, key: str, metadata: Mapping[str, Any], project: Path) -> str:
+    kind = path.parts[-3]
+    if metadata.get("key") != key:
+        return f"{path}: holds the {kind} of another key"
+    return stale_reason(f"{kind} of {metadata.get('label')}", metadata, project)
+
+
+def stale_reason(subject: str, metadata: Mapping[str, Any], project: Path) -> str:
+    """Return a clause about source files or distributions that have changed since the subject was made, or ""."""
+    if other := source_files.changed_files(metadata.get("sources", {}), project):
+        return f"{subject} is older than {', '.join(other)}"
+    if other := source_files.changed_distributions(metadata.get("distributions", {})):
+        return f"{subject} was made with another version of {', '.join(other)}"
+    return ""

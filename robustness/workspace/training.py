@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustness.cards import Card
-from robustness.classifiers import weights
-from robustness.errors import ModelError, TrainingError
+from robustness.errors import TrainingError
 from robustness.perturbations import Perturbation
 from robustness.util import hardware
-from robustness.workspace import attack_inputs
+from robustness.workspace import attack_inputs, factory_weights
 from robustness.workspace.context import Progress, no_progress
 from robustness.workspace.models import recipe_hash, train_if_missing
 from robustness.workspace.parallel import run_in_order, run_in_processes
@@ -127,9 +126,5 @@ def stored_weights(workspace: Workspace, card: Card) -> Path | None:
     """Return the file of the weights that a card's recipe makes, or None if the store has no intact one."""
     if card.file.recipe is None:
         raise TrainingError(f"{card.path}: the card names no [recipe], so there is nothing to train it by")
-    path = workspace.store.path("weights", recipe_hash(workspace, card))
-    try:
-        weights.verify_checksum(path)
-    except ModelError:
-        return None
-    return path
+    key = recipe_hash(workspace, card)
+    return factory_weights.stored_weights(workspace, card, workspace.store.path("weights", key), key)[0]

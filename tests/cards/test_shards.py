@@ -14,7 +14,7 @@ from robustness.cards.shards import Shard
 from robustness.cli import main, run
 from robustness.errors import RobustnessError
 from robustness.plugin.options import RunOptions
-from robustness.plugin.run_state import RunState
+from robustness.plugin.state import RunState
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/4", "5/4", "1/0", "-1/4", "1/4/4", "a/b", "1/4 x", "١/٤", "1.0/2"])

@@ -389,3 +389,15 @@ def test_trained_weights_are_written_where_one_asks_for_them(project, capsys):
     assert main.main([*common, "--seeds", "5,6"]) == 2
     assert "takes one model and one seed" in capsys.readouterr().err
     assert project.trained() == [5]
+
+
+def test_stored_weights_of_another_recipe_are_trained_again(project):
+    """Catches: weights in the place of others whose checksum fits, but not their recipe, taken as trained."""
+    files = {
+        seed: training.train_many([project.card.reseeded(seed)], project.root / "store", project.root)[0]
+        for seed in (5, 6)
+    }
+    files[5].write_bytes(files[6].read_bytes())
+    assert training.train_many([project.card.reseeded(5)], project.root / "store", project.root) == [files[5]]
+    assert weights.metadata(files[5])["recipe"] == files[5].stem
+    assert project.trained() == [5, 6, 5]

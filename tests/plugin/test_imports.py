@@ -65,7 +65,7 @@ def test_warm_run(project):
 @pytest.mark.parametrize(
     "modules",
     [
-        "robustness.workspace.workspace, robustness.claims, robustness.cards.selection, robustness.plugin.run_state",
+        "robustness.workspace.workspace, robustness.claims, robustness.cards.selection, robustness.plugin.state",
         "robustness.reporting.writers, robustness.reporting.terminal, robustness.reporting.build",
         "robustness.plugin.xdist_scheduler",
     ],

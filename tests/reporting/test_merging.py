@@ -9,7 +9,7 @@ from plugin_project import CARD
 from robustness.cli import main
 from robustness.plugin import run_report
 from robustness.plugin.options import RunOptions
-from robustness.plugin.run_state import RunState
+from robustness.plugin.state import RunState
 from robustness.reporting import merge_shards
 from robustness.reporting.merge_shards import MergeError
 from robustness.reporting.report import RunReport

@@ -9,7 +9,7 @@ from plugin_project import CARD
 
 from robustness.plugin import problems, run_report
 from robustness.plugin.options import RunOptions
-from robustness.plugin.run_state import WORST_FIRST, RunState
+from robustness.plugin.state import WORST_FIRST, RunState
 from robustness.reporting import terminal
 from robustness.reporting.report_types import OUTCOMES
 
@@ -144,7 +144,7 @@ def test_all_skipped(run):
 
 def test_document_of_what_was_not_kept(run, project):
     """Catches: a report that fails, sweeps or trains where the store has lost what the claims were judged on."""
-    keys = {sweep: run.harness.key(run.cards[0], sweep) for sweep in ("normal", "uniform")}
+    keys = {sweep: run.workspace.key(run.cards[0], sweep) for sweep in ("normal", "uniform")}
     kept = RunState(run.options)
     for each in (run, kept):
         for name, claim in each.claims.items():
@@ -173,8 +173,8 @@ def test_document_of_what_was_not_kept(run, project):
 def test_notices_of_all(run):
     """Catches: a worker's notices lost, or told once for each worker."""
     run.collected_notices += ["from a worker", "from both", "from both"]
-    run.harness.notice("from both")
-    run.harness.notice("own")
+    run.workspace.notice("from both")
+    run.workspace.notice("own")
     assert run.notices == ["from a worker", "from both", "own"]
 
 
@@ -183,7 +183,7 @@ def test_lent_module(run):
     card = run.cards[0]
     lent = run.classifier(card)
     assert lent is run.classifier(card)
-    assert lent is not run.harness.classifier(card).module
+    assert lent is not run.workspace.classifier(card).module
     assert not lent.training
 
 
