@@ -52,6 +52,11 @@ class AdvGAN(Attack, Step):
     strength_name: ClassVar[str] = "k"
     meaning: ClassVar[str] = "is the largest change of a pixel, as a fraction of the pixel range"
 
+    @property
+    def ball(self) -> Literal["linf"]:
+        """L∞: no pixel changes by more than k."""
+        return "linf"
+
     def direction(self, batch: Batch) -> Tensor:
         """Return G(x)."""
         import torch

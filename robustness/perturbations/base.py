@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -118,6 +118,11 @@ class Perturbation(BaseModel, ABC):
     @property
     def source_card(self) -> str | None:
         """The card of the model that this is made on, relative to the card that names it; None for the swept one."""
+        return None
+
+    @property
+    def ball(self) -> Literal["linf", "l2"] | None:
+        """The norm in whose ball of radius strength a perturbed image lies, if an attack searches that ball."""
         return None
 
     def distributions(self) -> set[str]:

@@ -20,6 +20,7 @@ from robustness.reporting.report import (
 from robustness.reporting.report_types import GATE_FATES, OUTCOMES, UNRUN, plain
 from robustness.reporting.results import GateOutcome, ModelResult
 from robustness.reporting.run_info import Counts, GateTally, ModelTally, RunInfo, Skip
+from robustness.reporting.worst_cases import worst_cases
 
 
 def build(models: Sequence[ModelResult], run: RunInfo, notices: Iterable[str]) -> RunReport:
@@ -94,6 +95,7 @@ def _model(result: ModelResult, run: RunInfo) -> ModelReport:
         known_doubts=[KnownDoubt(doubt=name, reason=reason) for name, reason in card.file.doubts.items()],
         not_run=[name for name in names if name not in taken],
         sweeps=[sweep_report(card, name, result.evidence.get(name), by_cell) for name in taken],
+        worst_cases=list(worst_cases(card, {name: result.evidence.get(name) for name in taken})),
         claims=[claim_report(outcome) for outcome in outcomes],
         gate=_gate(result.gate),
         caught=result.caught,

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from robustness.reporting.gate_rows import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.outcomes import red_claims, with_it
 from robustness.reporting.report import ModelReport, RunReport
-from robustness.reporting.sweep_report import SweepReport
 from robustness.reporting.table_rows import (
     MARKS,
     PAGE,
@@ -28,6 +27,7 @@ from robustness.reporting.text import (
     table_notes,
     title,
 )
+from robustness.reporting.worst_cases import worst_case_grid, worst_case_notes, worst_case_title
 from robustness.util.text import NAME, latex, markdown
 
 MESSAGE = 500
@@ -38,6 +38,7 @@ MATH = {
     "≤": r"\ensuremath{\leq}",
     "ε": r"\ensuremath{\varepsilon}",
     "·": r"\ensuremath{\cdot}",
+    "∞": r"\ensuremath{\infty}",
 }
 """Characters in `strength_name` or tables for which LaTeX needs a command."""
 
@@ -86,6 +87,12 @@ def _markdown_model(model: ModelReport) -> Iterator[str]:
             "",
         )
         yield from (f"- {markdown(sentence)}" for sentence in table_notes(model, sweep))
+        yield ""
+    for case in model.worst_cases:
+        yield from (f"### {markdown(model.name)}: {markdown(worst_case_title(case))}", "")
+        yield from _markdown_table(*worst_case_grid(model, case, PAGE))
+        yield ""
+        yield from (f"- {markdown(sentence)}" for sentence in worst_case_notes(case))
         yield ""
     yield from _markdown_others(model)
     if model.suggested:
@@ -160,22 +167,27 @@ def latex_tables(report: RunReport) -> str:
     '% Robustness report: passed. Format: pytest-robustness/report/2. Needs \\usepackage{booktabs}.\n'
     """
     head = f"% Robustness report: {report.verdict}. Format: {report.format}. Needs \\usepackage{{booktabs}}.\n"
-    tables = [
-        _latex_table(model, sweep)
-        for model in report.models
-        for sweep in sweeps_with_table(model)
-        if has_numbers(sweep)
-    ]
+    tables = [table for model in report.models for table in _latex_model(model)]
     return "\n".join([head, *tables])
 
 
-def _latex_table(model: ModelReport, sweep: SweepReport) -> str:
+def _latex_model(model: ModelReport) -> Iterator[str]:
+    for sweep in sweeps_with_table(model):
+        if has_numbers(sweep):
+            notes = [f"{model.name} under {title(sweep)}; {data_summary(model)}.", *table_notes(model, sweep)]
+            yield _latex_table(sweep_table(model, sweep, PRINT), [*notes, *doubts(model)], f"{model.name} {sweep.name}")
+    for case in model.worst_cases:
+        notes = [f"{model.name}: {worst_case_title(case)}; {data_summary(model)}.", *worst_case_notes(case)]
+        name = f"{model.name} worst case {case.norm}"
+        yield _latex_table(worst_case_grid(model, case, PRINT), [*notes, *doubts(model)], name)
+
+
+def _latex_table(grid: tuple[list[str], list[list[str]]], notes: list[str], name: str) -> str:
     from tabulate import tabulate
 
-    header, rows = sweep_table(model, sweep, PRINT)
+    header, rows = grid
     body = tabulate(rows, header, tablefmt="latex_booktabs", disable_numparse=True)
-    notes = [f"{model.name} under {title(sweep)}; {data_summary(model)}.", *table_notes(model, sweep), *doubts(model)]
-    label = "-".join(re.findall("[a-z0-9]+", f"{model.name} {sweep.name}".lower()))
+    label = "-".join(re.findall("[a-z0-9]+", name.lower()))
     text = "\n".join(
         [
             "\\begin{table}",

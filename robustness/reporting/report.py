@@ -9,7 +9,7 @@ from pydantic import Field
 from robustness.reporting.gate_report import GateReport
 from robustness.reporting.report_types import RED, Outcome, ReportPart, Text, Verdict
 from robustness.reporting.run_info import Counts, RunInfo
-from robustness.reporting.sweep_report import Bound, NumberReport, SweepReport
+from robustness.reporting.sweep_report import Bound, NumberReport, SweepReport, WorstCaseReport
 
 FORMAT: Literal["pytest-robustness/report/2"] = "pytest-robustness/report/2"
 """Raised when a key is removed or changes its meaning; keys may be added without."""
@@ -101,6 +101,7 @@ class ModelReport(ReportPart):
     known_doubts: list[KnownDoubt] = Field([], description="Doubts that the card lists.")
     not_run: list[Text] = Field([], description="Sweeps of the card that this run did not use.")
     sweeps: list[SweepReport] = Field(description="The clean pass, then the sweeps in the card's order.")
+    worst_cases: list[WorstCaseReport] = Field([], description="By norm, the worst case over at least two attacks.")
     claims: list[ClaimReport] = Field(description="The claims that the run requested.")
     gate: GateReport | None = Field(None, description="The result of its gate; null without one.")
     caught: CaughtReport | None = Field(None, description="Which damage is detected; null if unknown.")

@@ -138,3 +138,18 @@ class SweepReport(ReportPart):
     cells: list[CellReport] = Field(description="Its strengths.")
     confusion: Confusion | None = Field(None, description="True and predicted classes; null without numbers.")
     gallery: list[GalleryEntry] = Field([], description="At most four images that the perturbation misleads.")
+
+
+class WorstCaseCell(ReportPart):
+    """The worst case at one strength."""
+
+    strength: float = Field(description="The radius of the ball.")
+    accuracy: NumberReport = Field(description="The share of images that no attack misleads at this strength or below.")
+
+
+class WorstCaseReport(ReportPart):
+    """Each image's worst case over all attacks of a model in one norm."""
+
+    norm: Literal["linf", "l2"] = Field(description="The norm of the ball.")
+    attacks: list[Text] = Field(description="The sweeps of these attacks, transferred ones among them.")
+    cells: list[WorstCaseCell] = Field(description="All their strengths, in rising order.")

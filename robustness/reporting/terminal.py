@@ -29,6 +29,7 @@ from robustness.reporting.text import (
     table_notes,
     title,
 )
+from robustness.reporting.worst_cases import worst_case_grid, worst_case_notes, worst_case_title
 from robustness.util.text import NAME, one_line, pluralize, table
 
 REMARKS = 4
@@ -65,6 +66,7 @@ def _model(model: ModelReport, width: int) -> Iterator[str]:
             notes[REMARKS - 1 :] = [f"And {pluralize(len(notes) - REMARKS + 1, 'note')} more, in the report files."]
         for sentence in notes:
             yield from _wrapped(sentence, width)
+    yield from _worst_cases(model, width)
     yield from _others(model, width)
     header, rows = gate_grid(model, every=False)
     if rows:
@@ -77,6 +79,14 @@ def _model(model: ModelReport, width: int) -> Iterator[str]:
         yield ""
         yield from _wrapped(sentence, width)
     yield ""
+
+
+def _worst_cases(model: ModelReport, width: int) -> Iterator[str]:
+    for case in model.worst_cases:
+        yield from ("", *_wrapped(worst_case_title(case), width))
+        yield from table(*worst_case_grid(model, case, TERMINAL))
+        for sentence in worst_case_notes(case):
+            yield from _wrapped(sentence, width)
 
 
 def _fitted(model: ModelReport, sweep: SweepReport, width: int) -> tuple[list[str], list[str]]:

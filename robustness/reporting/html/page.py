@@ -22,6 +22,7 @@ from robustness.reporting.text import (
     table_notes,
     title,
 )
+from robustness.reporting.worst_cases import worst_case_grid, worst_case_notes, worst_case_title
 from robustness.util.text import one_line, pluralize
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def _environment() -> Environment:
         explain_missing,
         summary,
         has_numbers,
+        worst_case_notes,
+        worst_case_title,
     ):
         environment.globals[function.__name__] = function
     environment.globals |= {
@@ -84,6 +87,7 @@ def _environment() -> Environment:
         "short": one_line,
         "sweeps_with_table": sweeps_with_table,
         "transfers": heatmaps.transfers,
+        "worst_case_grid": lambda model, case: worst_case_grid(model, case, PAGE),
     }
     return environment
 
