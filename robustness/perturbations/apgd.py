@@ -325,6 +325,6 @@ class TargetedAPGD(APGD):
         import torch
 
         scores = batch.decision.log_probabilities(clean_logits)
-        order = scores.scatter(1, batch.labels[:, None], -torch.inf).argsort(1, descending=True, stable=True)
+        order = scores.scatter(1, batch.labels[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
         wrong = order[:, : min(self.target_classes, order.shape[1] - 1)]
         return [aim for aim in wrong.unbind(1) for _ in range(self.restarts)]
