@@ -14,6 +14,7 @@ from robustness.util.registry import Registry, import_object
 
 if TYPE_CHECKING:
     from robustness.perturbations.advgan import AdvGAN, ConditionalAdvGAN
+    from robustness.perturbations.apgd import APGD, TargetedAPGD
     from robustness.perturbations.clean import Clean
     from robustness.perturbations.corruptions import Brightness, Contrast, GaussianBlur, Rotation, Translation
     from robustness.perturbations.external import External
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from robustness.perturbations.stg import STG
 
 __all__ = [
+    "APGD",
     "FGSM",
     "IFGSM",
     "PERTURBATIONS",
@@ -42,6 +44,7 @@ __all__ = [
     "Perturbation",
     "Rotation",
     "Step",
+    "TargetedAPGD",
     "Translation",
     "UniformNoise",
 ]
@@ -71,6 +74,8 @@ PERTURBATIONS: Registry[type[Perturbation]] = Registry(
         "ifgsm": "robustness.perturbations.pgd:IFGSM",
         "pgd": "robustness.perturbations.pgd:PGD",
         "adaptive-pgd": "robustness.perturbations.pgd:AdaptivePGD",
+        "apgd": "robustness.perturbations.apgd:APGD",
+        "apgd-t": "robustness.perturbations.apgd:TargetedAPGD",
         "advgan": "robustness.perturbations.advgan:AdvGAN",
         "conditional-advgan": "robustness.perturbations.advgan:ConditionalAdvGAN",
         "stg": "robustness.perturbations.stg:STG",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 Norm = Literal["linf", "l2"]
-Loss = Literal["cross_entropy", "margin", "adaptive", "selective"]
+Loss = Literal["cross_entropy", "margin", "dlr", "adaptive", "selective"]
 DETECTOR_LOSSES = ("adaptive", "selective")
 """Losses for a decision with an attack probability: under them only what also stays undetected misleads."""
 
@@ -42,8 +42,8 @@ class GradientAttack(Attack):
 
     loss: Loss = "cross_entropy"
     """
-    What is raised: ``margin`` is the largest other score less the true one; ``adaptive`` and ``selective`` also ask to
-    stay undetected.
+    What is raised: ``margin`` is the largest other score less the true one, ``dlr`` their ratio to the spread of the
+    scores; ``adaptive`` and ``selective`` also ask to stay undetected.
     """
     target: Annotated[int, Strict(), Field(ge=0)] | Literal["least_likely", "runner_up"] | None = None
     """The class that images are to be taken for: an index, ``least_likely`` or ``runner_up``; left out: any other."""
@@ -108,10 +108,10 @@ def attack_loss(
     Return what an attacker raises, (N,): the loss of the true class, or less the loss of the target.
 
     ``margin`` is the largest other log-probability less the true one's: it has a gradient where cross-entropy's
-    has underflowed. ``adaptive`` is cross-entropy plus ``weight``·log(1 − p), p the probability that the image was
-    attacked: it misleads the classifier and its detector together. ``selective`` is the margin plus
-    ``weight``·log(1 − p), and of these only what is not reached yet: a sum spends most steps on what is
-    (docs/attacks.md).
+    has underflowed. ``dlr`` is the `difference_of_logits_ratio`. ``adaptive`` is cross-entropy plus
+    ``weight``·log(1 − p), p the probability that the image was attacked: it misleads the classifier and its detector
+    together. ``selective`` is the margin plus ``weight``·log(1 − p), and of these only what is not reached yet: a sum
+    spends most steps on what is (docs/attacks.md).
 
     >>> import torch
     >>> attack_loss(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin").item()
@@ -130,6 +130,8 @@ def attack_loss(
         own = scores.gather(1, chosen[:, None]).squeeze(1)
         others = scores.scatter(1, chosen[:, None], -torch.inf).amax(1)
         value = sign * (others - own)
+    elif loss == "dlr":
+        value = difference_of_logits_ratio(logits if plain else decision.log_probabilities(logits), labels, targets)
     elif plain:
         value = sign * F.cross_entropy(logits, chosen, reduction="none")
     else:
@@ -148,6 +150,34 @@ def attack_loss(
     # What is reached already is left out, unless both are: then both may grow.
     apart = misleads != undetected
     return value.masked_fill(misleads & apart, 0) + weight * passed.masked_fill(undetected & apart, 0)
+
+
+def difference_of_logits_ratio(scores: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """
+    Return the DLR loss, (N,), or towards targets the targeted one (Croce and Hein 2020, section 4).
+
+    With the scores in descending order z_π: (max_{i≠y} z_i − z_y) / (z_π1 − z_π3), and
+    (z_t − z_y) / (z_π1 − (z_π3 + z_π4) / 2). Neither shift nor scale of the scores changes it.
+
+    >>> import torch
+    >>> difference_of_logits_ratio(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0])).item()
+    -0.6666666865348816
+    """
+    import torch
+
+    needed = 3 if targets is None else 4
+    if scores.shape[1] < needed:
+        raise GradientError(
+            f'loss = "dlr" needs at least {needed} classes{"" if targets is None else " with a target"}, got '
+            f"{scores.shape[1]}; use margin or cross_entropy"
+        )
+    own = scores.gather(1, labels[:, None]).squeeze(1)
+    ordered = scores.topk(needed, dim=1).values
+    if targets is None:
+        others = scores.scatter(1, labels[:, None], -torch.inf).amax(1)
+        return (others - own) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
+    aimed = scores.gather(1, targets[:, None]).squeeze(1)
+    return (aimed - own) / (ordered[:, 0] - 0.5 * (ordered[:, 2] + ordered[:, 3]) + 1e-12)
 
 
 def misleads(logits: Tensor, labels: Tensor, targets: Tensor | None, decision: Decision, loss: Loss) -> Tensor:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from robustness.data import from_arrays
 from robustness.metrics.evidence import OK
-from robustness.perturbations import FGSM, IFGSM, PGD, AdaptivePGD, Batch, Clean
+from robustness.perturbations import APGD, FGSM, IFGSM, PGD, AdaptivePGD, Batch, Clean, TargetedAPGD
+from robustness.perturbations.apgd import apgd
 from robustness.perturbations.fgsm import fgsm
 from robustness.perturbations.pgd import pgd
 from robustness.perturbations.strength import StrengthDistribution
@@ -98,6 +99,10 @@ ATTACKS = {
         module, x, y, epsilon=0.05, step_size=0.02, steps=60, norm=norm,
         start=torch.full_like(x, 0.05 if norm == "linf" else 0.05 / 12**0.5), **more,
     ),
+    "apgd": lambda module, x, y, norm, **more: apgd(
+        module, x, y, epsilon=0.05, steps=60, norm=norm,
+        start=torch.full_like(x, 0.05 if norm == "linf" else 0.05 / 12**0.5), **more,
+    ),
 }  # fmt: skip
 
 
@@ -117,7 +122,12 @@ def test_a_linear_margin_moves_by_epsilon_times_the_dual_norm(attack, targeted, 
 
 
 @NORMS
-@pytest.mark.parametrize("attack", [FGSM, IFGSM, lambda **n: PGD(steps=24, **n)], ids=["fgsm", "ifgsm", "pgd"])
+@pytest.mark.parametrize(
+    "attack",
+    [FGSM, IFGSM, lambda **n: PGD(steps=24, **n), lambda **n: APGD(steps=40, **n),
+     lambda **n: TargetedAPGD(steps=40, loss="margin", **n)],
+    ids=["fgsm", "ifgsm", "pgd", "apgd", "apgd-t"],
+)  # fmt: skip
 def test_the_smallest_epsilon_that_flips_a_linear_model(attack, norm):
     """|w·x + b| / ‖w‖ of the dual norm: just below an image holds, just above it flips."""
     random = np.random.default_rng(3)
@@ -530,7 +540,12 @@ def test_the_sweep_decides_as_the_model_does_on_the_functions_images():
             assert np.allclose(evidence.loss, torch.stack(losses), atol=1e-5)
 
 
-@pytest.mark.parametrize("attack", [FGSM(), FGSM(norm="l2"), IFGSM(steps=3), PGD(steps=3), PGD(restarts=2)], ids=repr)
+@pytest.mark.parametrize(
+    "attack",
+    [FGSM(), FGSM(norm="l2"), IFGSM(steps=3), PGD(steps=3), PGD(restarts=2), APGD(steps=8, restarts=2),
+     TargetedAPGD(steps=8, loss="margin")],
+    ids=repr,
+)  # fmt: skip
 def test_threads_and_batches_do_not_change_a_decision(attack):
     """Catches: starts by the batch instead of the image, padding that reaches its neighbours."""
     pixels = np.random.default_rng(1).integers(0, 256, (1234, 3, 4), dtype=np.uint8)
@@ -597,7 +612,7 @@ def test_pgd_takes_no_size_below_zero(wrong):
         pgd(helpers.linear(images), inputs, labels, **{"epsilon": 0.1, "step_size": 0.1, "steps": 2, **wrong})
 
 
-@pytest.mark.parametrize("attack", [fgsm, lambda *given, **more: pgd(*given, step_size=0.1, steps=1, **more)])
+@pytest.mark.parametrize("attack", [fgsm, apgd, lambda *given, **more: pgd(*given, step_size=0.1, steps=1, **more)])
 def test_a_label_that_cross_entropy_would_pass_over_is_told(attack):
     """Catches: an image that comes back unchanged, as one that cannot be attacked would."""
     images = helpers.images(4)

@@ -34,8 +34,8 @@ def batch_of(perturbation, seed, count=5):
     drawn = perturbation.draw(generator(seed, Purpose.NOISE), inputs.shape)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(24), nn.Linear(24, 3)).eval()
-        classes = 3 if getattr(perturbation, "conditional", False) else 0
+        classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(24), nn.Linear(24, 4)).eval()
+        classes = 4 if getattr(perturbation, "conditional", False) else 0
         generator_network = generators.Generator(2, 2, classes).eval()
     return Batch(
         classifier,

@@ -21,7 +21,7 @@ from robustness.metrics.attack_success import fooled
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK
 from robustness.metrics.registry import measure_cell
-from robustness.perturbations import FGSM, IFGSM, PGD, GaussianNoise
+from robustness.perturbations import APGD, FGSM, IFGSM, PGD, GaussianNoise
 from robustness.perturbations.fgsm import fgsm
 from robustness.sweep.runner import directions as make_directions
 from robustness.sweep.runner import run_sweep
@@ -63,7 +63,9 @@ def test_evidence_is_the_target_s_on_examples_made_on_the_source(path):
     assert np.array_equal(evidence.source.clean.predictions[0], decided(source, inputs))
 
 
-@pytest.mark.parametrize("attack", [FGSM(norm="l2"), IFGSM(steps=3), PGD(steps=3, restarts=2), FGSM()], ids=repr)
+@pytest.mark.parametrize(
+    "attack", [FGSM(norm="l2"), IFGSM(steps=3), PGD(steps=3, restarts=2), APGD(steps=3), FGSM()], ids=repr
+)
 def test_every_attack_can_be_made_on_another_model(attack):
     """At equal batches the target sees just what the source's own sweep made of the images."""
     images = helpers.images(50)

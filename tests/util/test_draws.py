@@ -59,7 +59,7 @@ def test_a_seed_that_would_run_into_the_purpose_is_refused(seed):
         generator(seed, Purpose.NOISE)
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "uniform", "pgd", "adaptive-pgd"])
+@pytest.mark.parametrize("kind", ["gaussian", "uniform", "pgd", "adaptive-pgd", "apgd", "apgd-t"])
 def test_a_chunk_does_not_depend_on_the_number_of_images(kind):
     part, whole = (PERTURBATIONS[kind]().draw(generator(0, Purpose.NOISE, 4), (size, 1, 5, 5)) for size in (317, CHUNK))
     assert np.array_equal(part, whole[:317])
@@ -73,6 +73,8 @@ def test_a_chunk_does_not_depend_on_the_number_of_images(kind):
         UniformNoise(),
         PGD(restarts=2),
         PGD(norm="l2", restarts=3),
+        PERTURBATIONS["apgd"](restarts=3),
+        PERTURBATIONS["apgd-t"](norm="l2"),
         PERTURBATIONS["external"](library="foolbox", attack="LinfPGD"),
     ],
     ids=str,
