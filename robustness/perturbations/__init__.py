@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from robustness.perturbations.clean import Clean
     from robustness.perturbations.corruptions import Brightness, Contrast, GaussianBlur, Rotation, Translation
     from robustness.perturbations.external import External
+    from robustness.perturbations.fab import FAB
     from robustness.perturbations.fgsm import FGSM
     from robustness.perturbations.noise import GaussianNoise, UniformNoise
     from robustness.perturbations.pgd import IFGSM, PGD, AdaptivePGD
+    from robustness.perturbations.square import Square
     from robustness.perturbations.stg import STG
 
 __all__ = [
+    "FAB",
     "FGSM",
     "IFGSM",
     "PERTURBATIONS",
@@ -41,6 +44,7 @@ __all__ = [
     "Perturb",
     "Perturbation",
     "Rotation",
+    "Square",
     "Step",
     "Translation",
     "UniformNoise",
@@ -71,6 +75,8 @@ PERTURBATIONS: Registry[type[Perturbation]] = Registry(
         "ifgsm": "robustness.perturbations.pgd:IFGSM",
         "pgd": "robustness.perturbations.pgd:PGD",
         "adaptive-pgd": "robustness.perturbations.pgd:AdaptivePGD",
+        "fab": "robustness.perturbations.fab:FAB",
+        "square": "robustness.perturbations.square:Square",
         "advgan": "robustness.perturbations.advgan:AdvGAN",
         "conditional-advgan": "robustness.perturbations.advgan:ConditionalAdvGAN",
         "stg": "robustness.perturbations.stg:STG",
