@@ -59,8 +59,7 @@ class ClosestExamples:
         batch, rule = self._batch, self._rule
         inputs, labels, current = batch.inputs[rows], batch.labels[rows], start
         for step in range(steps):
-            value, normal = self._linearised(current, rows, targets)
-            flat = normal.flatten(1).abs().amax(1) == 0
+            value, normal, flat = self._linearised(current, rows, targets)
             self._flat[rows] |= flat
             if not step:
                 self._flat_start[rows] &= flat
@@ -81,8 +80,8 @@ class ClosestExamples:
         """Return which images are misclassified, or have logits that are no numbers: the sweep must see these."""
         return misleads(logits, labels, None, self._batch.decision, "cross_entropy") | ~logits.isfinite().all(1)
 
-    def _linearised(self, images: Tensor, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the target's score less the label's, (n,), and its gradient; zeros if it is not finite."""
+    def _linearised(self, images: Tensor, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the target's score less the label's, (n,), its gradient, and whether that is zero; 0 for NaN."""
         batch, size = self._batch, self._batch.at_once or len(images)
         labels, values, normals = batch.labels[rows], [], []
         for start in range(0, len(images), size):
@@ -94,12 +93,13 @@ class ClosestExamples:
                 normals.append(input_gradient(target - label, leaf))
                 values.append((target - label).detach())
         value, normal = torch.cat(values), torch.cat(normals)
+        flat = normal.flatten(1).abs().amax(1) == 0
         if bool((bad := ~(value.isfinite() & normal.flatten(1).isfinite().all(1))).any()):
             counted = torch.zeros_like(self._flat)
             counted[rows] = bad
             batch.count(NON_FINITE, counted)
             value, normal = value.masked_fill(bad, 0), normal.masked_fill(bad.view(-1, 1, 1, 1), 0)
-        return value, normal
+        return value, normal, flat
 
 
 def scores_of(batch: Batch, logits: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from robustness.perturbations.worst_case import BestIterate
 
-SquareLoss = Literal["margin", "cross_entropy", "adaptive"]
+SquareLoss = Literal["margin", "cross_entropy"]
 # The last query, of 10,000, at which squares cover the fraction p_init / 2^i of the image.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 # Queries whose random numbers are drawn together.
@@ -91,7 +91,8 @@ class Square(GradientAttack):
     It follows AutoAttack's implementation, with two differences: every image has its own random numbers, so that
     results do not depend on the batch, and an image that is not misled is shown with its largest loss, not unperturbed.
     As in that implementation, and unlike in the paper, a square never touches the last row or column, and the mass of
-    an L2 square is summed over channels. No square is larger than the image.
+    an L2 square is summed over channels. No square is larger than the image. Whether a detector rejects the image does
+    not count.
 
     >>> [Square(queries=5000).side(query, 28, 28) for query in (0, 6, 26, 4999)]
     [25, 18, 13, 1]
@@ -99,9 +100,7 @@ class Square(GradientAttack):
 
     kind: Literal["square"] = "square"
     loss: SquareLoss = "margin"
-    """
-    What is raised: ``margin`` is the largest other score less the true one; ``adaptive`` also asks to stay undetected.
-    """
+    """What is raised: ``margin`` is the largest other score less the true one."""
     norm: Norm = "linf"
     """In which the ball around an image has radius ε."""
     queries: PositiveInt = 5000
