@@ -115,7 +115,8 @@ def likeliest_wrong_classes(batch: Batch, logits: Tensor, count: int) -> Tensor:
 
 def lengths_of(change: Tensor, norm: Norm) -> Tensor:
     """Return the length of each change, (n, 1, 1, 1)."""
-    return torch.linalg.vector_norm(change.flatten(1), math.inf if norm == "linf" else 2, dim=1).view(-1, 1, 1, 1)
+    lengths: Tensor = torch.linalg.vector_norm(change.flatten(1), math.inf if norm == "linf" else 2, dim=1)
+    return lengths.view(-1, 1, 1, 1)
 
 
 def to_boundary(images: Tensor, normal: Tensor, value: Tensor, norm: Norm) -> Tensor:

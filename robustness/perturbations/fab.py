@@ -186,7 +186,9 @@ class FAB(Attack):
     def _point(self, numbers: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Return a random change of length 1."""
         if self.norm == "linf":
-            point = 2 * numbers.random(shape, np.float32) - 1
-            return point / np.abs(point).max()
-        point = numbers.standard_normal(shape, np.float32)
-        return point / np.linalg.norm(point)
+            point: np.ndarray = 2 * numbers.random(shape, np.float32) - 1
+            point /= np.abs(point).max()
+        else:
+            point = numbers.standard_normal(shape, np.float32)
+            point /= np.linalg.norm(point)
+        return point
