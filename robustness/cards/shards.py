@@ -52,8 +52,8 @@ def estimate_passes(card: Card) -> int:
     """
     passes = 1
     for name, table in card.file.sweeps.items():
-        strengths = card.file.strengths_of(name)
-        passes += len(strengths) + GRADIENT * table.perturbation.gradients(strengths)
+        perturbation, strengths = table.perturbation, card.file.strengths_of(name)
+        passes += len(strengths) + GRADIENT * perturbation.gradients(strengths) + perturbation.forward_passes(strengths)
     return passes * (card.file.data.num_test_images or KNOWN.get(card.file.data.name, IMAGES))
 
 

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from robustness.perturbations.clean import Clean
     from robustness.perturbations.corruptions import Brightness, Contrast, GaussianBlur, Rotation, Translation
     from robustness.perturbations.external import External
+    from robustness.perturbations.fab import FAB
     from robustness.perturbations.fgsm import FGSM
     from robustness.perturbations.noise import GaussianNoise, UniformNoise
     from robustness.perturbations.pgd import IFGSM, PGD, AdaptivePGD
+    from robustness.perturbations.square import Square
     from robustness.perturbations.stg import STG
 
 __all__ = [
     "APGD",
+    "FAB",
     "FGSM",
     "IFGSM",
     "PERTURBATIONS",
@@ -43,6 +46,7 @@ __all__ = [
     "Perturb",
     "Perturbation",
     "Rotation",
+    "Square",
     "Step",
     "TargetedAPGD",
     "Translation",
@@ -76,6 +80,8 @@ PERTURBATIONS: Registry[type[Perturbation]] = Registry(
         "adaptive-pgd": "robustness.perturbations.pgd:AdaptivePGD",
         "apgd": "robustness.perturbations.apgd:APGD",
         "apgd-t": "robustness.perturbations.apgd:TargetedAPGD",
+        "fab": "robustness.perturbations.fab:FAB",
+        "square": "robustness.perturbations.square:Square",
         "advgan": "robustness.perturbations.advgan:AdvGAN",
         "conditional-advgan": "robustness.perturbations.advgan:ConditionalAdvGAN",
         "stg": "robustness.perturbations.stg:STG",

@@ -22,6 +22,16 @@ FAMILIES = ("clean", "noise", "natural", "fgsm", "attack", "gan")
 """The suites that hold a perturbation's claims, by what it does; "gan" is for `AdvGAN` and its subclasses."""
 
 
+def draw_seeds(generator: np.random.Generator, images: int) -> np.ndarray:
+    """Return a seed of 48 bits per image for `seeded`, (images, 2): whole numbers that float32 holds exactly."""
+    return generator.integers(0, 2**24, (images, 2)).astype(np.float32)
+
+
+def seeded(*words: int) -> np.random.Generator:
+    """Return random numbers of an image: its seed, and what they are for. They are the same on every machine."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
+
+
 @dataclass
 class Batch:
     """
@@ -143,6 +153,10 @@ class Perturbation(BaseModel, ABC):
 
     def gradients(self, strengths: Sequence[object]) -> int:
         """Return an estimate of the gradients per image of a sweep."""
+        return 0
+
+    def forward_passes(self, strengths: Sequence[object]) -> int:
+        """Return about how many passes per image a sweep takes besides gradients and one per strength, for planning."""
         return 0
 
     @abstractmethod

@@ -64,6 +64,13 @@ def test_costs_follow_images_strengths_and_gradients(three):
     assert costs == [4 * 50, 4 * 1797, (4 + 1 + 3 * 10) * 1797]
 
 
+def test_costs_follow_queries_that_take_no_gradient(tmp_path, three):
+    """Catches: a search of thousands of forward passes counted as one."""
+    path = three[2].path
+    path.write_text(path.read_text().replace('kind = "pgd"\nsteps = 10', 'kind = "square"\nqueries = 700'))
+    assert shards.estimate_passes(cards.load(path)) == (4 + 1 + 700) * 1797
+
+
 def test_plan_knows_what_would_make_shards_unlike(three):
     """Catches: shards of other cards, weights, seeds or numbers of shards taken for parts of one run."""
     two = Shard(1, 2)

@@ -11,11 +11,14 @@ from torch import nn
 import robustness.util.torchvision_compat
 from robustness.data.images import from_arrays
 from robustness.metrics.evidence import OK
-from robustness.perturbations import FGSM, PGD
+from robustness.perturbations import FGSM, PGD, Batch, Square
+from robustness.perturbations.base import seeded
 from robustness.perturbations.external import External
+from robustness.perturbations.fab import fab
 from robustness.perturbations.fgsm import fgsm
 from robustness.perturbations.pgd import pgd
 from robustness.sweep.runner import run_sweep
+from robustness.util.rng import Purpose, generator
 
 LIBRARIES = ("foolbox", "torchattacks", "art", "cleverhans")
 MISSING = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
@@ -164,6 +167,57 @@ def test_targeted_fgsm_is_torchattacks(model, batch):
     attack = torchattacks.PGD(model, eps=0.1, alpha=0.1, steps=1, random_start=False)
     attack.set_mode_targeted_by_label(quiet=True)
     assert torch.equal(fgsm(model, x, y, epsilon=0.1, targets=targets), attack(x, targets))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_closest_examples_of_fab_are_those_of_torchattacks(model, batch, norm):
+    """Of each class alone, the closest of all. Catches: another projection, other weights, another order of classes."""
+    import torchattacks
+
+    x = batch[0][:8]
+    y = model(x).argmax(1)
+    attack = torchattacks.FAB(model, norm={"linf": "Linf", "l2": "L2"}[norm], steps=10, multi_targeted=True)
+    closest = torch.full((8,), torch.inf)
+    for target in range(2, 11):
+        attack.target_class = target
+        theirs = attack.attack_single_run_targeted(x, y)
+        change = (theirs - x).flatten(1)
+        distances = change.abs().amax(1) if norm == "linf" else change.norm(dim=1)
+        closest = torch.where(model(theirs).argmax(1) != y, torch.minimum(closest, distances), closest)
+    examples, distances = fab(model, x, y, norm=norm, steps=10)
+    assert (model(examples).argmax(1) != y).all()
+    assert torch.allclose(distances, closest, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("norm", "loss", "epsilon", "queries"),
+    [("linf", "margin", 0.03, 150), ("linf", "cross_entropy", 0.03, 150), ("l2", "margin", 0.8, 30)],
+    ids=["linf", "linf-ce", "l2"],
+)
+def test_square_is_torchattacks_image_by_image(model, batch, monkeypatch, norm, loss, epsilon, queries):
+    """With our random numbers, which theirs draws for one image at a time: the same places, signs and decisions."""
+    import torchattacks
+
+    x = batch[0][:8]
+    y = model(x).argmax(1)
+    attack = Square(norm=norm, loss=loss, queries=queries)
+    drawn = torch.from_numpy(attack.draw(generator(0, Purpose.NOISE), tuple(x.shape)))
+    with torch.no_grad():
+        ours = attack.prepare(Batch(model, x, y, drawn))(epsilon, torch.empty_like(x))
+    for row in range(8):
+        theirs = torchattacks.Square(
+            model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=epsilon, n_queries=queries,
+            loss={"margin": "margin", "cross_entropy": "ce"}[loss],
+        )  # fmt: skip
+        numbers = seeded(*drawn[row].long().tolist(), 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                torch, "rand", lambda size, numbers=numbers: torch.from_numpy(numbers.random(size, np.float32))
+            )
+            theirs.init_hyperparam(x)
+            _, perturbed = theirs.attack_single_run(x[row : row + 1].clone(), y[row : row + 1])
+        assert torch.allclose(ours[row], perturbed[0], atol=1e-6 if norm == "linf" else 1e-3)
+    assert not torch.equal(ours, x)
 
 
 EXTERNAL = {

@@ -30,6 +30,8 @@ SWEEPS = {
     "ifgsm": 'kind = "ifgsm"\nsteps = 3\nstrengths = [0.05]',
     "pgd": 'kind = "pgd"\nsteps = 3\nstrengths = [0.02, 0.1]',
     "pgd-l2": 'kind = "pgd"\nnorm = "l2"\nsteps = 3\nstrengths = [0.5]',
+    "fab": 'kind = "fab"\nsteps = 3\nstrengths = [0.02, 0.1]',
+    "square": 'kind = "square"\nqueries = 20\nstrengths = [0.02, 0.1]',
     "stg": 'kind = "stg"\nstrengths = [3]',
     "brightness": 'kind = "brightness"\nstrengths = [0.3]',
     "contrast": 'kind = "contrast"\nstrengths = [0.3]',

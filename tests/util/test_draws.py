@@ -75,6 +75,8 @@ def test_a_chunk_does_not_depend_on_the_number_of_images(kind):
         PGD(norm="l2", restarts=3),
         PERTURBATIONS["apgd"](restarts=3),
         PERTURBATIONS["apgd-t"](norm="l2"),
+        PERTURBATIONS["fab"](restarts=2),
+        PERTURBATIONS["square"](),
         PERTURBATIONS["external"](library="foolbox", attack="LinfPGD"),
     ],
     ids=str,
