@@ -222,6 +222,8 @@ class APGD(IterativeAttack):
     """The step size is halved if the loss rises in at most this share of the steps between two checkpoints."""
     momentum: Share = 0.75
     """Weight of the new step; the rest is the weight of the step before."""
+    eot: PositiveInt = 1
+    """Passes over which each gradient is averaged: more than one for models with random outputs."""
 
     @property
     def runs(self) -> int:
@@ -229,8 +231,8 @@ class APGD(IterativeAttack):
         return self.restarts
 
     def gradients(self, strengths: Sequence[object]) -> int:
-        """One a step, in each run."""
-        return super().gradients(strengths) * self.runs
+        """One a step and averaged pass, in each run."""
+        return super().gradients(strengths) * self.runs * self.eot
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw a point of the unit ball's surface for each image and run, (images, runs, C, H, W)."""
@@ -276,6 +278,9 @@ class APGD(IterativeAttack):
                 ) -> tuple[Tensor, Tensor, Tensor]:
                     if differentiate:
                         ascent, logits = row_gradient(batch, images, rows, loss=self.loss, targets=aim)
+                        for _ in range(self.eot - 1):
+                            other, logits = row_gradient(batch, images, rows, loss=self.loss, targets=aim)
+                            ascent = ascent + other
                     else:
                         with torch.no_grad():
                             ascent, logits = images, model_logits(batch.attacked, images)

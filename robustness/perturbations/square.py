@@ -114,6 +114,11 @@ class Square(GradientAttack):
     scalable: ClassVar[bool] = True
 
     @property
+    def ball(self) -> Norm:
+        """Its norm."""
+        return self.norm
+
+    @property
     def strength_range(self) -> tuple[float, float]:
         """The least and the largest ε."""
         return self.limits if self.norm == "linf" else (0.0, float("inf"))

@@ -129,7 +129,8 @@ def test_only_attacks_with_a_budget_have_a_ball(kind):
     """Catches: a perturbation whose strength is no radius among the attacks of a worst case."""
     required = {"external": {"library": "foolbox", "attack": "LinfPGD"}}
     perturbation = PERTURBATIONS[kind](**required.get(kind, {}))
-    attacks = {"fgsm", "ifgsm", "pgd", "adaptive-pgd", "advgan", "conditional-advgan"}
+    attacks = {"fgsm", "ifgsm", "pgd", "adaptive-pgd", "apgd", "apgd-t", "fab", "square", "autoattack"}
+    attacks |= {"advgan", "conditional-advgan"}
     assert (perturbation.ball == "linf") == (kind in attacks)
     if perturbation.ball and "norm" in type(perturbation).model_fields:
         assert type(perturbation)(norm="l2").ball == "l2"

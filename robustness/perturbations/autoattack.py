@@ -1,0 +1,138 @@
+"""AutoAttack (Croce and Hein 2020): four attacks in turn, each on the images that the earlier ones left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from pydantic import PositiveInt
+
+from robustness.perturbations.apgd import APGD, TargetedAPGD
+from robustness.perturbations.attack import Attack, Norm
+from robustness.perturbations.base import Batch, Perturb, Perturbation, draw_seeds
+from robustness.perturbations.fab import FAB
+from robustness.perturbations.square import Square
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustness.perturbations.ensemble import Ladder
+
+MISLED_BY = "misled by "
+"""Begins the note on how many images a member misled."""
+
+
+class AutoAttack(Attack):
+    """
+    AutoAttack: APGD on cross-entropy, APGD-T on the targeted DLR, FAB-T and Square, each on the images that are left.
+
+    With fewer than four classes, where the targeted DLR is not defined, APGD-T raises the margin. The notes of each
+    strength say how many images each member misled.
+
+    Strengths share their work: the smallest ε that misleads an image is found by bisection over the sweep's strengths,
+    and at every larger ε the image keeps its example. So robust accuracy never rises with ε, and an image costs about
+    log₂ of the number of strengths instead of all. An image that resists at ε is not tried at smaller ones. Without
+    ``share_strengths`` every strength is attacked for itself.
+
+    For models with random outputs, version ``rand`` averages gradients over ``eot`` passes: APGD on cross-entropy and
+    on DLR.
+
+    >>> [member.kind for member in AutoAttack().members(10)]
+    ['apgd', 'apgd-t', 'fab', 'square']
+    """
+
+    kind: Literal["autoattack"] = "autoattack"
+    norm: Norm = "linf"
+    """Norm of the ball of radius ε."""
+    version: Literal["standard", "rand"] = "standard"
+    """``standard``, or ``rand`` for models with random outputs."""
+    steps: PositiveInt = 100
+    """Steps of each run of the attacks with gradients."""
+    queries: PositiveInt = 5000
+    """Queries of Square."""
+    target_classes: PositiveInt = 9
+    """Target classes of APGD-T and FAB-T, the likeliest wrong ones."""
+    eot: PositiveInt = 20
+    """Passes over which ``rand`` averages each gradient."""
+    share_strengths: bool = True
+    """Whether the strengths of a sweep share their work."""
+    family: ClassVar[str] = "attack"
+    strength_name: ClassVar[str] = "ε"
+    scalable: ClassVar[bool] = True
+
+    @property
+    def strength_range(self) -> tuple[float, float]:
+        """The least and the largest ε."""
+        return self.limits if self.norm == "linf" else (0.0, float("inf"))
+
+    @property
+    def ball(self) -> Norm:
+        """Its norm."""
+        return self.norm
+
+    def members(self, classes: int) -> list[Perturbation]:
+        """Return the attacks, in their order, on a model of so many classes."""
+        if self.version == "rand":
+            plain = APGD(norm=self.norm, steps=self.steps, eot=self.eot)
+            return [plain, plain.model_copy(update={"loss": "dlr" if classes > 2 else "margin"})]
+        return [
+            APGD(norm=self.norm, steps=self.steps),
+            TargetedAPGD(
+                norm=self.norm,
+                steps=self.steps,
+                target_classes=self.target_classes,
+                loss="dlr" if classes > 3 else "margin",
+            ),
+            FAB(norm=self.norm, steps=self.steps, target_classes=self.target_classes),
+            Square(norm=self.norm, queries=self.queries),
+        ]
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw a seed per image."""
+        return draw_seeds(generator, shape[0])
+
+    def gradients(self, strengths: Sequence[object]) -> int:
+        """Return the gradients of an image that resists: every member, at the largest strength or at all."""
+        return self._rounds(strengths) * sum(member.gradients([0.1]) for member in self.members(10))
+
+    def forward_passes(self, strengths: Sequence[object]) -> int:
+        """Return the other passes of an image that resists."""
+        return self._rounds(strengths) * sum(member.forward_passes([0.1]) for member in self.members(10))
+
+    def _rounds(self, strengths: Sequence[object]) -> int:
+        shared = self.share_strengths and all(isinstance(strength, int | float) for strength in strengths)
+        return math.ceil(math.log2(len(strengths) + 1)) if shared else len(strengths)
+
+    def prepare(self, batch: Batch) -> Perturb:
+        """Compute the clean logits; the first strength attacks for all, if strengths share their work."""
+        import torch
+
+        from robustness.perturbations.attack import model_logits
+        from robustness.perturbations.ensemble import Ensemble, Ladder
+
+        if batch.drawn is None:
+            raise ValueError("`batch.drawn` must hold the seeds of the images, got None; sweep() draws them")
+        with torch.no_grad():
+            logits = model_logits(batch.attacked, batch.inputs)
+        if batch.source is None:
+            batch.clean_logits = logits
+        members = self.members(batch.decision.log_probabilities(logits).shape[1])
+        run = Ensemble(batch, members, logits)
+        levels = sorted({float(s) for s in batch.strengths if isinstance(s, int | float) and s > 0})
+        ladder: list[Ladder] = []
+
+        def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
+            if not self.share_strengths or isinstance(strength, torch.Tensor) or strength not in levels:
+                radii = torch.as_tensor(strength, dtype=out.dtype, device=out.device).flatten().expand(len(out))
+                images, misled_by = run.attack(run.correct & (radii > 0), radii)
+            else:
+                if not ladder:
+                    ladder.append(Ladder(run, levels))
+                images, misled_by = ladder[0].at(levels.index(strength))
+            for number, member in enumerate(members):
+                batch.count(f"{MISLED_BY}{member.kind}", misled_by == number)
+            return out.copy_(images)
+
+        return perturb
