@@ -251,7 +251,7 @@ def check_planted_examples(probe: ModelProbe, attacks: Mapping[str, Perturbation
     if is_missed or not attacks:
         reason = "a strong attack misses planted examples as well" if is_missed else NO_ATTACK
         return {**results, "weak attack": {"seen": f"not checked: {reason}", "doubted": None}}
-    hits = {name: count(examples, attack)["found"] for name, attack in attacks.items()}
+    hits = {name: count(examples, _for_two_classes(attack))["found"] for name, attack in attacks.items()}
     weak = {name for name, number in hits.items() if number < MIN_FOUND * counts["planted"]}
     summary = ", ".join(
         f"attack `{name}` {'is too weak: it ' if name in weak else ''}finds {number}" for name, number in hits.items()
@@ -278,6 +278,11 @@ def _plant_examples(probe: ModelProbe) -> planted.PlantedExamples:
             break
     assert best is not None
     return best
+
+
+def _for_two_classes(attack: Perturbation) -> Perturbation:
+    """Return an attack with the margin in place of the ratio ``dlr``, which needs more classes; it is its numerator."""
+    return attack.model_copy(update={"loss": "margin"}) if getattr(attack, "loss", None) == "dlr" else attack
 
 
 def _evades(attack: Perturbation) -> bool:

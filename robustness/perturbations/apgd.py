@@ -164,8 +164,8 @@ def maximize(
         if i + 1 in reviews:
             stuck = ~now.halved & (now.reviewed_loss >= now.best_loss)
             halved = (now.rises <= rho * (i + 1 - reviewed)) | stuck
-            reviewed = i + 1
-            step = replace(step, step_size=_where(halved, step.step_size / 2, step.step_size))
+            reviewed, size = i + 1, torch.as_tensor(step.step_size)
+            step = replace(step, step_size=_where(halved, size / 2, size))
             now = replace(
                 now, images=_where(halved, now.best, images), gradient=_where(halved, now.best_gradient, ascent),
                 rises=torch.zeros_like(loss), reviewed_loss=now.best_loss, halved=halved,
@@ -239,9 +239,11 @@ class APGD(IterativeAttack):
         full = (shape[0], self.runs, *shape[1:])
         if self.norm == "linf":
             points = 2 * generator.random(full, dtype=np.float32) - 1
-            return points / np.abs(points).max((2, 3, 4), keepdims=True)
-        points = generator.standard_normal(full, dtype=np.float32)
-        return points / np.sqrt((points**2).sum((2, 3, 4), keepdims=True))
+            points /= np.abs(points).max((2, 3, 4), keepdims=True)
+        else:
+            points = generator.standard_normal(full, dtype=np.float32)
+            points /= np.sqrt((points**2).sum((2, 3, 4), keepdims=True))
+        return points
 
     def starts(self, batch: Batch) -> list[Tensor | None]:
         """Return where each run begins."""
@@ -272,6 +274,7 @@ class APGD(IterativeAttack):
             worst.keep(batch.inputs, clean_logits)
             ball = _ball(batch.inputs, strength, self.norm)
             for start, aim in zip(starts, aims, strict=False):
+                assert start is not None
 
                 def evaluate(
                     images: Tensor, rows: Tensor, differentiate: bool, aim: Tensor | None = aim
@@ -290,7 +293,7 @@ class APGD(IterativeAttack):
                     return ascent, value, worst.misled[rows]
 
                 rows = worst.open
-                rows = rows[ball.epsilon.flatten()[rows] > 0]
+                rows = rows[torch.as_tensor(ball.epsilon).flatten()[rows] > 0]
                 if len(rows):
                     within = ball.of(rows)
                     first = _project(within, within.inputs + within.epsilon * start[rows])
@@ -304,9 +307,9 @@ class TargetedAPGD(APGD):
     """
     APGD-T: one run of APGD towards each of the likeliest wrong classes; any wrong prediction counts as misled.
 
-    Classes are ordered by the logits of the unperturbed image. Where gradients of the untargeted losses mislead, as on
-    models with masked gradients, some class often shows a way. With the default loss, the targeted DLR, the model needs
-    at least four classes; with ``margin`` or ``cross_entropy`` two.
+    Classes are ordered by the logits of the unperturbed image. If untargeted losses lead the search astray, a run
+    towards one class can still succeed. With the default loss, the targeted DLR, the model needs at least four classes,
+    with ``margin`` or ``cross_entropy`` two.
 
     >>> TargetedAPGD().gradients([0.1])
     900

@@ -21,7 +21,7 @@ from robustness.data import from_arrays
 from robustness.doubts import forward, permuted_classes
 from robustness.doubts.checks import run_checks
 from robustness.errors import CardError
-from robustness.perturbations import IFGSM
+from robustness.perturbations import APGD, IFGSM
 
 EPSILON = 0.2
 SUITE = helpers.ROOT / "suites" / "test_doubts.py"
@@ -203,6 +203,13 @@ def test_a_weak_attack_is_named_and_not_the_model(healthy):
     )
     assert found["attack weaker than FGSM"]["seen"].startswith("at ε 0.2 attack `short` misleads")
     assert "pgd-40 finds 40" in found["misses planted examples"]["seen"]
+
+
+def test_an_attack_by_the_ratio_of_logits_is_tested_on_two_classes(healthy):
+    """Planted examples have two. Catches: an attack of a card that errors there, though it works on the model."""
+    raised, found = doubted(healthy, attacks={"ratio": APGD(loss="dlr", steps=40)})
+    assert raised == set()
+    assert found["weak attack"]["seen"].startswith("attack `ratio` finds 4")
 
 
 class Short(IFGSM):

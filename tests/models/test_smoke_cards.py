@@ -112,7 +112,8 @@ def test_the_cards_sweep_every_perturbation_that_comes_with_the_harness():
     Attacks of other libraries need these libraries; a card that sweeps FAB-T and Square needs new thresholds.
     """
     swept = {sweep.perturbation.kind for card in SMOKE.values() for sweep in card.file.sweeps.values()}
-    assert set(PERTURBATIONS) - swept == {"clean", "external", "fab", "square"}
+    costly = {"apgd", "apgd-t", "autoattack", "fab", "square"}  # thousands of passes per image: no card sweeps them yet
+    assert set(PERTURBATIONS) - swept == {"clean", "external"} | costly
 
 
 def test_all_committed_weights_together_are_small():

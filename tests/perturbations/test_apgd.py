@@ -115,8 +115,9 @@ def test_each_image_gets_the_algorithm_of_the_paper(norm, loss):
     targets = (labels + 2) % 5 if "target" in loss else None
     epsilon = 0.1 if norm == "linf" else 0.25
     start = torch.from_numpy(APGD(norm=norm).draw(generator(3, Purpose.NOISE), tuple(inputs.shape)))[:, 0] * epsilon
+    rho = 0.5 if targets is None else 0.75  # at a half, as many steps may rise as are needed
     got = apgd(
-        module, inputs, labels, epsilon=epsilon, norm=norm, start=start, loss=loss.split()[0], targets=targets
+        module, inputs, labels, epsilon=epsilon, norm=norm, start=start, loss=loss.split()[0], targets=targets, rho=rho
     )  # fmt: skip
     close = 0
     for i in range(len(inputs)):
@@ -127,7 +128,7 @@ def test_each_image_gets_the_algorithm_of_the_paper(norm, loss):
                 return F.cross_entropy(z[None], labels[i : i + 1])
             return dlr(z, int(labels[i]), None if targets is None else int(targets[i]))
 
-        best = algorithm(value, inputs[i], start[i], epsilon, norm)
+        best = algorithm(value, inputs[i], start[i], epsilon, norm, rho)
         close += torch.allclose(got[i], best, atol=1e-4)
     assert close >= 7, "a sign of nearly nothing may fall either way"
 
