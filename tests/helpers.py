@@ -76,6 +76,13 @@ def digits(per_class: int = 3) -> Images:
     return data.load(spec, "test", root=Path("none"), cache=Path("none"))
 
 
+def tensors(of: Images):
+    """All images, and their labels, as tensors."""
+    import torch
+
+    return torch.from_numpy(of.batch(0, len(of))), torch.from_numpy(of.labels.copy())
+
+
 def map_sizes(network, inputs) -> tuple[list[int], tuple[int, ...]]:
     """The last side of what each convolution of a network gives for some images, and the shape of the logits."""
     from torch import nn

@@ -3,6 +3,7 @@
 import importlib.util
 import warnings
 
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -50,7 +51,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def batch(images):
-    return torch.from_numpy(images.batch(0, COUNT)), torch.from_numpy(images.labels.copy())
+    return helpers.tensors(images)
 
 
 def foolbox_made(model, x, y, epsilon, steps):

@@ -21,7 +21,7 @@ from robustness.metrics.attack_success import fooled
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK
 from robustness.metrics.registry import measure_cell
-from robustness.perturbations import FGSM, IFGSM, PGD, GaussianNoise
+from robustness.perturbations import FGSM, IFGSM, PGD
 from robustness.perturbations.fgsm import fgsm
 from robustness.sweep.runner import directions as make_directions
 from robustness.sweep.runner import run_sweep
@@ -40,24 +40,26 @@ def rewritten(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new, 1))
 
 
-def tensors(images):
-    return torch.from_numpy(images.batch(0, len(images))), torch.from_numpy(images.labels.copy())
+def examples(made, card, strength, on="source"):
+    """The module of a card, and what FGSM makes of its images on its source, or on itself, in plain calls."""
+    target, source = made.classifier(card).module, made.classifier(made.source(card, "far")).module
+    inputs, labels = helpers.tensors(made.images(card))
+    return target, fgsm(source if on == "source" else target, inputs, labels, epsilon=strength)
 
 
 def test_evidence_is_the_target_s_on_examples_made_on_the_source(path):
     """Image by image. Catches: white-box examples, the source's decisions, the target's labels of the source."""
     made, card, other = harness(path), cards.load(path), cards.load(path.with_name("other.toml"))
-    evidence = made.evidence(card, "far")
-    target, source = made.classifier(card).module, made.classifier(other).module
-    inputs, labels = tensors(made.images(card))
+    evidence, source = made.evidence(card, "far"), made.classifier(other).module
+    inputs, labels = helpers.tensors(made.images(card))
     assert evidence.status == (OK,) * 3
+    for row, strength in enumerate(STRENGTHS):
+        target, shown = examples(made, card, strength)
+        assert np.array_equal(evidence.predictions[row], decided(target, shown))
+        assert np.array_equal(evidence.source.predictions[row], decided(source, shown))
     clean = decided(target, inputs)
     assert (clean == labels.numpy()).mean() > 0.6
-    for row, strength in enumerate(STRENGTHS):
-        examples = fgsm(source, inputs, labels, epsilon=strength)
-        assert np.array_equal(evidence.predictions[row], decided(target, examples))
-        assert np.array_equal(evidence.source.predictions[row], decided(source, examples))
-    white = decided(target, fgsm(target, inputs, labels, epsilon=0.1))
+    white = decided(*examples(made, card, 0.1, on="target"))
     assert not np.array_equal(evidence.predictions[1], white), "else this shows nothing"
     assert np.array_equal(evidence.clean.predictions[0], clean)
     assert np.array_equal(evidence.source.clean.predictions[0], decided(source, inputs))
@@ -95,7 +97,7 @@ def test_directions_are_the_signs_of_the_source_s_gradient(path):
     source = made.source(card, "far")
     kept = directions(made, made.resolve(source, "far"))
     images, module = made.images(card), made.classifier(source).module
-    inputs, labels = tensors(images)
+    inputs, labels = helpers.tensors(images)
     leaf = inputs.clone().requires_grad_()
     nn.functional.cross_entropy(module(leaf), labels, reduction="sum").backward()
     assert kept.dtype == np.int8
@@ -115,12 +117,11 @@ def test_directions_of_other_code_are_made_again(path):
     module.write_text(module.read_text().replace("super().forward(inputs)", "super().forward(1 - inputs)"))
     again = harness(path)
     evidence = again.evidence(card, "far")
-    target, source = again.classifier(card).module, again.classifier(again.source(card, "far")).module
-    inputs, labels = tensors(again.images(card))
-    assert torch.equal(target(inputs), made.classifier(card).module(1 - inputs)), "the code has changed, nothing else"
+    inputs, _ = helpers.tensors(again.images(card))
+    outputs = again.classifier(card).module(inputs)
+    assert torch.equal(outputs, made.classifier(card).module(1 - inputs)), "the code has changed, nothing else"
     for row, strength in enumerate(STRENGTHS):
-        due = decided(target, fgsm(source, inputs, labels, epsilon=strength))
-        assert np.array_equal(evidence.predictions[row], due)
+        assert np.array_equal(evidence.predictions[row], decided(*examples(again, card, strength)))
     assert not np.array_equal(before.predictions, evidence.predictions)
 
 
@@ -163,13 +164,10 @@ def test_the_key_depends_on_what_the_source_is_and_not_on_its_name(path):
     rewritten(path.with_name("elsewhere.toml"), "power = 2.0", "power = 3.0")
     rewritten(path.with_name("elsewhere.toml"), ':factory"', ':factory"\narguments = { scale = 2.0 }')
     assert harness(path).key(cards.load(path), "afar") != key
-
-
-def test_the_key_is_not_that_of_the_white_box_attack(path):
-    made = harness(path)
-    key = made.key(cards.load(path), "far")
-    rewritten(path, 'source = "other.toml"\n', "")
-    assert made.key(cards.load(path), "far") != key
+    rewritten(path.with_name("elsewhere.toml"), "\narguments = { scale = 2.0 }", "")
+    assert harness(path).key(cards.load(path), "afar") == key
+    rewritten(path, 'source = "elsewhere.toml"\n', "")
+    assert harness(path).key(cards.load(path), "afar") != key, "the white-box attack"
 
 
 def test_the_source_s_evidence_is_that_of_its_own_sweep(path):
@@ -182,15 +180,6 @@ def test_the_source_s_evidence_is_that_of_its_own_sweep(path):
     assert own.digest == beside.digest
     assert len(list(made.store.entries())) == 4
     assert made.notices == []
-
-
-def test_a_warm_run_makes_nothing(path):
-    """Catches: evidence that is not believed because the source's files are looked for in another place."""
-    first = harness(path).evidence(cards.load(path), "far")
-    again = harness(path)
-    assert again.evidence(cards.load(path), "far").digest == first.digest
-    assert again._loaded == {}
-    assert again.notices == []
 
 
 def test_a_source_of_another_project(tmp_path):
@@ -239,11 +228,8 @@ def test_transferability_is_counted_as_the_paper_says():
     assert (filtered.successes, filtered.n, filtered.value) == (2, 5, 0.4)
     success = measure_cell(both, 0, "attack_success_rate")
     assert (success.successes, success.n) == (5, 7)
-
-
-def test_another_threshold_filters_otherwise():
     filtered = measure_cell(counted(attack=ATTACK, threshold=0.45), 0, "selective_transferability")
-    assert (filtered.successes, filtered.n) == (0, 5)
+    assert (filtered.successes, filtered.n) == (0, 5), "by the decision's own threshold"
 
 
 def test_a_sweep_s_transferability_equals_a_hand_count(path):
@@ -252,7 +238,7 @@ def test_a_sweep_s_transferability_equals_a_hand_count(path):
     made, card = harness(path), cards.load(path)
     both = made.evidence(card, "far")
     target, source = made.classifier(card).module, made.classifier(made.source(card, "far")).module
-    inputs, labels = tensors(made.images(card))
+    inputs, labels = helpers.tensors(made.images(card))
     truth = labels.numpy()
     shares = []
     for strength in STRENGTHS:
@@ -269,6 +255,7 @@ def test_a_sweep_s_transferability_equals_a_hand_count(path):
     assert 0 < shares[2] < 1
     assert shares[3] < shares[2] or shares[5] < shares[4], "else the filter shows nothing"
     assert both.attack_probability.shape == (3, len(truth))
+    assert both.source.attack_probability is None
 
 
 def test_a_source_without_a_misleading_example_keeps_no_claim():
@@ -293,6 +280,7 @@ def test_an_upper_bound_holds_only_with_the_clean_accuracy_that_its_card_claims(
     assert claims.judge(claim(clean=None), counted()).outcome == "failed"
     assert claims.judge(claim(threshold=0.6), counted()).passed
     assert claims.judge(claim(threshold=0.59), counted()).outcome == "failed"
+    assert claims.judge(claim(threshold=1.0), counted()).outcome == "vacuous"
 
 
 def test_a_clean_accuracy_that_a_constant_classifier_has_does_not_count():
@@ -301,10 +289,6 @@ def test_a_clean_accuracy_that_a_constant_classifier_has_does_not_count():
     constant = replace(constant, clean=replace(constant.clean, predictions=np.zeros((1, 8), np.int32)))
     assert claims.measure(constant, "0.1", "transferability").value == 0
     assert not claims.judge(claim(clean=0.3), constant).passed
-
-
-def test_a_threshold_of_one_is_refused():
-    assert claims.judge(claim(threshold=1.0), counted()).outcome == "vacuous"
 
 
 def test_a_source_whose_cell_has_no_numbers_is_an_error():
@@ -330,6 +314,9 @@ def test_what_is_missing_beside_is_an_error(metric, lacking, said):
 
 
 CLEAN = "\n[claims.clean]\naccuracy = 0.5\n"
+FAR = "\n[claims.far]\ntransferability = [0.5, 0.5, 0.5]\n"
+TRANSFER, SUCCESS = "claims.far.transferability", "attack_success_rate"
+SOURCELESS, ALONE = "needs examples from another model", "counts only together with a claim of clean accuracy"
 
 
 @pytest.mark.parametrize("metric", ["transferability", "selective_transferability", "attack_success_rate"])
@@ -343,26 +330,11 @@ def test_cards_refuse_bounds_that_cannot_fail_or_never_hold(tmp_path, metric, th
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (
-            {"source": None, "more": CLEAN + "\n[claims.far]\ntransferability = [0.5, 0.5, 0.5]\n"},
-            "claims.far.transferability: needs examples from another model; name its card in sweeps.far.source",
-        ),
-        (
-            {"more": "\n[claims.far]\ntransferability = [0.5, 0.5, 0.5]\n"},
-            "claims.far.transferability: counts only together with a claim of clean accuracy",
-        ),
-        (
-            {"source": None, "more": "\n[claims.far]\nattack_success_rate = [0.5, 0.5, 0.5]\n"},
-            "claims.far.attack_success_rate: counts only together with a claim of clean accuracy",
-        ),
-        (
-            {"more": CLEAN.replace("0.5", '"no claim possible"') + "[claims.far]\ntransferability = [0.5, 0.5, 0.5]"},
-            "claims.far.transferability: counts only together with a claim of clean accuracy",
-        ),
-        (
-            {"more": "\n[claims.clean]\naccuracy = 0.5\ntransferability = 0.5\n"},
-            "claims.clean.transferability: needs examples from another model",
-        ),
+        ({"source": None, "more": CLEAN + FAR}, f"{TRANSFER}: {SOURCELESS}; name its card in sweeps.far.source"),
+        ({"more": FAR}, f"{TRANSFER}: {ALONE}"),
+        ({"source": None, "more": FAR.replace("transferability", SUCCESS)}, f"claims.far.{SUCCESS}: {ALONE}"),
+        ({"more": CLEAN.replace("0.5", '"no claim possible"') + FAR}, f"{TRANSFER}: {ALONE}"),
+        ({"more": f"{CLEAN}transferability = 0.5\n"}, f"claims.clean.transferability: {SOURCELESS}"),
         ({"kind": "contrast"}, "unknown key 'source'"),
         ({"kind": "fgsm", "strengths": [0.1, 1.5]}, "`strengths` of fgsm must lie in [0, 1], got 1.5"),
     ],
@@ -405,41 +377,17 @@ def test_a_source_with_other_classes_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["fgsm", "ifgsm"])
-def test_a_source_whose_gradients_are_no_numbers_is_an_error(tmp_path, kind):
-    """Catches: NaN made into int8 zeros: examples that are the clean images, and a target that looks robust."""
-    source = text("other", model='arguments = { before = "broken" }', sweep="near", source=None)
+@pytest.mark.parametrize(("before", "said"), [("broken", "non-finite gradients"), ("flat", "no gradient")])
+def test_a_source_without_gradients_that_are_numbers_is_an_error(tmp_path, kind, before, said):
+    """In the run that makes it and in one that finds it. Catches: NaN made into int8 zeros, a clean image as attack."""
+    source = text("other", model=f'arguments = {{ before = "{before}" }}', sweep="near", source=None)
     path = pair(tmp_path / "project", text(kind=kind), source)
-    refused(path, "non-finite gradients")
-
-
-@pytest.mark.parametrize("kind", ["fgsm", "ifgsm"])
-def test_a_source_without_any_gradient_is_an_error(tmp_path, kind):
-    """Catches: an accuracy under transfer that is the clean one, and passes."""
-    source = text("other", model='arguments = { before = "flat" }', sweep="near", source=None)
-    path = pair(tmp_path / "project", text(kind=kind), source)
-    refused(path, "no gradient")
-
-
-def refused(path, said):
-    """The evidence raises, or every cell says why: in the run that makes it and in one that finds it."""
     for _ in range(2):
         try:
             statuses = harness(path).evidence(cards.load(path), "far").status
         except RobustnessError as error:
             statuses = (str(error),)
         assert all(said in status for status in statuses), statuses
-
-
-@pytest.mark.parametrize("conv", [False, True], ids=["linear", "convolution"])
-def test_the_source_of_a_filtering_model_may_have_another_decision(tmp_path, conv):
-    """The substitute has N outputs, the defended model N + 1: what the papers on transfer measure."""
-    written = "true" if conv else "false"
-    target = text(model=f'decision = {{ kind = "null" }}\narguments = {{ outputs = 11, conv = {written} }}')
-    path = pair(tmp_path / "project", target)
-    made, card = harness(path), cards.load(path)
-    assert made.evidence(card, "far").status == (OK,) * 3
-    assert made.evidence(card, "far").attack_probability is not None
-    assert made.evidence(card, "far").source.attack_probability is None
 
 
 def test_convolutions_may_differ_in_their_outputs_too():
@@ -459,7 +407,7 @@ def test_the_attack_is_on_the_source_s_own_decision():
     """Catches: a NULL source attacked through its outputs as if one were a class, or by the target's decision."""
     images = helpers.images(50)
     source, target = helpers.linear(helpers.images(1, classes=4)), helpers.linear(images)
-    inputs, labels = tensors(images)
+    inputs, labels = helpers.tensors(images)
     leaf = inputs.clone().requires_grad_()
     nn.functional.cross_entropy(source(leaf)[:, :3], labels, reduction="sum").backward()
     due = decided(target, (inputs + 0.15 * leaf.grad.sign()).clamp(0, 1))
@@ -477,11 +425,7 @@ def test_directions_are_those_of_the_target_s_images(path):
     made.evidence(cards.load(path), "far")
     rewritten(path, "per_class = 8", "per_class = 8, seed = 1")
     evidence = harness(path).evidence(cards.load(path), "far")
-    card = cards.load(path)
-    source = made.classifier(made.source(card, "far")).module
-    inputs, labels = tensors(made.images(card))
-    examples = fgsm(source, inputs, labels, epsilon=0.1)
-    assert np.array_equal(evidence.predictions[1], decided(made.classifier(card).module, examples))
+    assert np.array_equal(evidence.predictions[1], decided(*examples(made, cards.load(path), 0.1)))
 
 
 def test_a_source_that_has_a_length_of_zero_is_still_the_source():
