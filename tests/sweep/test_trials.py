@@ -166,8 +166,8 @@ KEEPING = [Closure, Global, OfTheClass, Partial, Outside]
 @pytest.mark.parametrize("make", [*KEEPING, Local, OfItself, Uncopied])
 def test_numbers_are_those_of_plain_pytorch_whatever_the_threads(make):
     """
-    Of batches that divide neither the images nor a chunk. Catches: copies that write into the original, and threads
-    that read each other's features.
+    Of batches that divide neither the images nor a chunk. Catches: copies that write into the original, threads that
+    read each other's features, a model that shares state and is not named whatever the number of threads.
     """
     module, swept = make().eval(), []
     for threads in (1, 2, 4):
@@ -175,14 +175,8 @@ def test_numbers_are_those_of_plain_pytorch_whatever_the_threads(make):
     assert set(swept[0].status) == {"ok"}
     assert len({evidence.digest for evidence in swept}) == 1
     assert np.array_equal(swept[0].predictions, plain(module))
-
-
-@pytest.mark.parametrize("make", KEEPING)
-@pytest.mark.parametrize("threads", [1, 4])
-def test_what_is_shared_by_copies_is_named_whatever_the_number_of_threads(make, threads):
-    evidence = run_sweep(make().eval(), images(), Clean(), [0], batch_size=BATCH, threads=threads)
-    assert evidence.provenance["doubts"] == [trials.KEEPS_STATE]
-    assert evidence.provenance["keeps_state"] == trials.SHARES_STATE
+    named = trials.SHARES_STATE if make in KEEPING else None
+    assert {evidence.provenance.get("keeps_state") for evidence in swept} == {named}
 
 
 @pytest.mark.parametrize("make", KEEPING)
