@@ -10,7 +10,6 @@ import torch
 from test_memory import Crowded
 from torch import nn
 
-from robustness.errors import StoreError
 from robustness.metrics.evidence import RAISED
 from robustness.perturbations import FGSM, GaussianNoise
 from robustness.perturbations.strength import StrengthDistribution
@@ -206,19 +205,6 @@ def test_what_is_over_soon_is_not_written(images, tmp_path):
     sweep(images, chunk_cache=few)
     assert kept.EVERY >= 1
     assert not few.folder.exists()
-
-
-def test_a_part_is_read_as_it_was_written():
-    """Catches: a number of the chunk or of its images that is lost, and half a file that is believed."""
-    arrays = {"predictions": np.arange(4, dtype=np.int32)[None]}
-    part = ChunkResult(3, arrays, {"batch_size": 2, "counts": [{"what": 1}]})
-    again, about = ChunkResult.from_bytes(part.to_bytes({"key": KEY}))
-    assert (again.chunk, again.metadata, again.batch_size, again.failed) == (3, part.metadata, 2, False)
-    assert about == {"key": KEY}
-    assert np.array_equal(again.arrays["predictions"], part.arrays["predictions"])
-    for content in (b"", b"torn", part.to_bytes({})[:-3]):
-        with pytest.raises(StoreError, match="truncated or foreign"):
-            ChunkResult.from_bytes(content)
 
 
 NET = """
