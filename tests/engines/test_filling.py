@@ -2,9 +2,7 @@
 
 import pickle
 import threading
-from types import SimpleNamespace
 
-import helpers
 import numpy as np
 import pytest
 
@@ -14,23 +12,8 @@ from robustness.engines.scheduler import ChunkScheduler
 from robustness.errors import EngineError
 from robustness.util.rng import CHUNK
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Workspace
 
 COUNT = 2 * CHUNK + 345
-CARD = (
-    helpers.ARRAY_CARD
-    + """[sweeps.normal]
-kind = "gaussian"
-strengths = [0.1, {{ uniform = [0.0, 0.5] }}]
-[sweeps.fgsm]
-kind = "fgsm"
-strengths = [0.05, 0.2]
-[sweeps.over]
-kind = "fgsm"
-source = "other.toml"
-strengths = [0.1]
-"""
-)
 MODULE = """
 from torch import nn
 
@@ -40,21 +23,9 @@ def factory():
 
 
 @pytest.fixture
-def project(tmp_path, own_path):
-    """A card with sweeps of every way of working, and one that examples are made on."""
-    path = helpers.project(tmp_path / "project", MODULE, CARD)
-    other = path.with_name("other.toml")
-    other.write_text(
-        path.read_text().replace('"tiny"', '"other"').replace("seed = 1", "seed = 2").partition("[sweeps")[0]
-    )
+def project(write_project):
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 4, 4), dtype=np.uint8)
-    np.savez(path.with_name("images.npz"), test_x=pixels, test_y=np.arange(COUNT) % 3)
-    card = cards.load(path)
-    return SimpleNamespace(
-        card=card,
-        wanted=[(card, sweep) for sweep in card.file.sweeps],
-        harness=lambda name="store", **more: Workspace(Store(tmp_path / name, "this"), tmp_path, threads=1, **more),
-    )
+    return write_project(MODULE, pixels, "[0.1, {{ uniform = [0.0, 0.5] }}]")
 
 
 class Here:
@@ -80,10 +51,6 @@ class Here:
             yield told | (self.told(tasks[number], chunk) or {})
 
 
-def digests(harness, wanted):
-    return {sweep: harness.evidence(card, sweep).digest for card, sweep in wanted}
-
-
 def test_it_is_what_a_plain_sweep_decides(project, monkeypatch):
     """Catches: other draws in a worker, a transfer made on another model, directions made twice, chunks left behind."""
     harness = project.harness()
@@ -97,7 +64,7 @@ def test_it_is_what_a_plain_sweep_decides(project, monkeypatch):
     assert len(made) == 3 * (2 + 3 + 1 + 1)  # clean twice; three sweeps; the source's own; its directions
     assert sum(directions for _, directions, *_ in made) == 3
     plain = project.harness("plain")
-    assert digests(project.harness(), project.wanted) == digests(plain, project.wanted)
+    assert project.digests(project.harness(), project.wanted) == project.digests(plain, project.wanted)
     stored = dict(harness.store.entries())
     for path, evidence in plain.store.entries():
         found = stored[harness.store.root / path.relative_to(plain.store.root)]
@@ -123,13 +90,12 @@ def test_it_goes_on_after_an_engine_that_died(project, monkeypatch):
     assert list(harness.store.root.glob("chunks/??/*/0.safetensors"))
     before = len(here.units)
     harness = project.harness()
-    harness.store.run = "next"
     again = Here(harness, monkeypatch)
     filling = ChunkScheduler(harness, again)
     filling.run(project.wanted)
     assert filling.failed == {}
     assert before - 1 + len(again.units) == 3 * 7
-    assert digests(harness, project.wanted) == digests(project.harness("plain"), project.wanted)
+    assert project.digests(harness, project.wanted) == project.digests(project.harness("plain"), project.wanted)
 
 
 def test_what_fails_stops_nothing_else(project, monkeypatch):
@@ -150,9 +116,8 @@ def test_less_memory_means_smaller_batches(project, monkeypatch):
     """Catches: chunks of two batch sizes in one evidence; a sweep given up where half of the batch would do."""
 
     def full(task, chunk):
-        return (
-            {"full": True, "content": b""} if task.batch_size > 100 and task.perturbation.kind == "gaussian" else None
-        )
+        too_large = task.batch_size > 100 and task.perturbation.kind == "gaussian"
+        return {"full": True, "content": b""} if too_large else None
 
     harness = project.harness()
     ChunkScheduler(harness, Here(harness, monkeypatch, full)).run([(project.card, "normal")])
