@@ -401,13 +401,6 @@ class Two(Net):
 """
 
 
-def test_a_models_tuple_is_swept_without_a_word_in_the_card(tmp_path):
-    """Catches: outputs taken in the clean pass and not in the attack's."""
-    made = card(tmp_path, 'factory = "tuple_net:Net"', "seed = 0", tuple_net=NET)
-    of = harness(tmp_path)
-    assert of.evidence(made).status == of.evidence(made, "fgsm").status == ("ok",)
-
-
 def test_a_card_names_the_entry_the_layout_and_the_normalisation(tmp_path):
     """Catches: the other entry (whose predictions are the least likely classes), channels that stay first."""
     lines = ['factory = "table_net:Net"', "seed = 0", 'arguments = { gives = "table", axis = 3 }', 'layout = "NHWC"']
@@ -421,15 +414,16 @@ def test_a_card_names_the_entry_the_layout_and_the_normalisation(tmp_path):
     with torch.inference_mode():
         due = unwrap(model).last((inputs.flatten(1) - 0.5) / 0.25).argmax(1)
     assert of.evidence(made).predictions[0].tolist() == due.tolist()
+    silent = card(tmp_path, 'factory = "table_net:Net"', "seed = 0")  # whose tuple needs no word in the card
+    assert harness(tmp_path).evidence(silent, "fgsm").status == ("ok",)
+    two = card(tmp_path, 'factory = "table_net:Two"', "seed = 0")
+    with pytest.raises(
+        ModelError, match=r"table_net:Two: a classifier must take images alone, .* needs images, tokens;"
+    ):
+        harness(tmp_path).classifier(two)
     unnamed = card(tmp_path, *lines, table_net=NET)
     with pytest.raises(ModelError, match=r"entries main, auxiliary; name the logits in model\.logits_key"):
         harness(tmp_path).evidence(unnamed)
-
-
-def test_a_model_of_several_inputs_is_refused_before_it_runs(tmp_path):
-    made = card(tmp_path, 'factory = "two_net:Two"', "seed = 0", two_net=NET)
-    with pytest.raises(ModelError, match=r"two_net:Two: a classifier must take images alone, .* needs images, tokens;"):
-        harness(tmp_path).classifier(made)
 
 
 RECIPE = """
@@ -470,12 +464,6 @@ def test_grey_for_colour_and_colour_for_grey():
         convert_channels(torch.rand(1, 4, 2, 2), 3)
 
 
-def test_a_mean_of_other_channels_is_said():
-    model = AdaptedModel(nn.Flatten(), normalisation=Normalisation(mean=(0.1, 0.2, 0.3), std=(1, 1, 1)))
-    with pytest.raises(ModelError, match=r"of 3 channels, the images have 1; .* model\.channels"):
-        model(torch.zeros(1, 1, 2, 2))
-
-
 def test_what_stands_around_a_model_leaves_it_and_its_images_alone():
     """Catches: normalisation in place, whose images the next strength would begin with; weights under other names."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
@@ -486,6 +474,9 @@ def test_what_stands_around_a_model_leaves_it_and_its_images_alone():
     assert torch.equal(inputs.detach(), before)
     assert inputs.grad is not None
     assert list(unwrap(model).state_dict()) == ["1.weight", "1.bias"]
+    three = AdaptedModel(nn.Flatten(), normalisation=Normalisation(mean=(0.1, 0.2, 0.3), std=(1, 1, 1)))
+    with pytest.raises(ModelError, match=r"of 3 channels, the images have 1; .* model\.channels"):
+        three(torch.zeros(1, 1, 2, 2))
 
 
 def test_loading_a_card_imports_none_of_the_libraries():
