@@ -10,10 +10,12 @@ from pathlib import Path
 import helpers
 import numpy as np
 import pytest
+import torch
 
 from robustness import cards
 from robustness.cards import selection
 from robustness.cards.from_options import CardOptions, arguments
+from robustness.claims import judge
 from robustness.classifiers.weights import to_bytes
 from robustness.cli import main
 from robustness.errors import CardError
@@ -36,16 +38,11 @@ def folder(tmp_path, monkeypatch, own_path):
     pixels = digits.stored(0, len(digits))[:, 0]
     means = np.stack([digits.batch(0, 60)[digits.labels == c].mean(0).ravel() for c in range(10)])
     # A fifth: of larger logits some probabilities round to 1, which is a doubt, and no claims are written then.
-    model[1].weight.data, model[1].bias.data = (helpers_tensor(v) for v in (means / 5, -(means**2).sum(1) / 10))
+    model[1].weight.data = torch.from_numpy(means / 5).float()
+    model[1].bias.data = torch.from_numpy(-(means**2).sum(1) / 10).float()
     (tmp_path / "w.safetensors").write_bytes(to_bytes(model.state_dict(), {}))
     np.savez(tmp_path / "test.npz", test_x=pixels, test_y=digits.labels)
     return tmp_path
-
-
-def helpers_tensor(values):
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
 
 
 def draft(folder, **settings):
@@ -184,8 +181,6 @@ def test_init_writes_a_card_that_loads_and_holds(folder, call):
     assert (code, err) == (0, ""), err
     assert "robustness-card w.toml" in out
     card = cards.load(folder / "w.toml")
-    from robustness.claims import judge
-
     harness = helpers.harness(folder / "made" / "models" / "x.toml")
     claims = list(card.claims())
     assert {claim.sweep for claim in claims} >= {"clean", "normal"}

@@ -148,17 +148,13 @@ def test_what_goes_wrong_is_one_sentence(call, line, told, monkeypatch):
     assert err.count("\n") == 1
 
 
-def test_without_any_card_it_is_said(call, monkeypatch, tmp_path):
+def test_where_there_is_no_card_it_is_said_and_one_can_be_named(project, call, monkeypatch, tmp_path):
+    """Catches: a green command that did nothing; cards that are looked for in the current folder alone."""
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     code, _, err = call("sweep")
     assert code == 2
     assert "no card is selected" in err
-
-
-def test_cards_can_be_named_from_anywhere(project, call, monkeypatch, tmp_path):
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path / "empty")
     assert call("sweep", "--card", project.path)[0] == 0
 
 
@@ -236,10 +232,6 @@ def test_list_says_what_is_believed(project, swept):
     _, out, _ = swept("evidence", "list")
     assert "no: not an evidence file (truncated or foreign)" in out.splitlines()[2]
     assert f"is older than {project.module}.py" in out.splitlines()[3]
-
-
-def test_list_of_an_empty_store(call):
-    assert call("evidence", "list")[:2][0] == 0
 
 
 def test_show_tells_everything(project, swept):
