@@ -1,6 +1,14 @@
-"""What filtering does to accuracy, by the paper's formulas (label-2n, section 4)."""
+"""What filtering does to accuracy from one ε to the next, by the paper's formulas (label-2n, section 4)."""
 
 from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from reports.label_2n.numbers import Measured
 
 
 def before(original: float, attacked: float, share: float) -> float:
@@ -50,3 +58,44 @@ def stays(accuracy: float, attacked: float, next_attacked: float, missed: float,
     (True, False)
     """
     return next_missed * (accuracy - next_attacked) <= missed * (accuracy - attacked) + 1e-12
+
+
+class Step(NamedTuple):
+    """
+    From one ε to the next: how the accuracy after filtering changes, and both ratios of what is not discarded.
+
+    Attributes:
+        strength: The larger ε.
+        fallen: r_Z, the ratio of the accuracies on perturbed images.
+        required: r_X at which the accuracy after filtering would not change; NaN if the formula has no value.
+        ratio: The detector's ratio: perturbed images that pass at this ε, to those at the one before.
+        reached: Whether the accuracy after filtering does not fall by the formula.
+        change: The measured change of the accuracy after filtering.
+    """
+
+    strength: str
+    fallen: float
+    required: float
+    ratio: float
+    reached: bool
+    change: float
+
+
+def steps(m: Measured, system: str) -> Iterator[Step]:
+    """Return every step of a system's curve, from the first ε on, if its numbers exist."""
+    for pair in itertools.pairwise(m.strengths("curve")):
+        whole, attacked, missed = (
+            [m.mean(system, "curve", metric, strength) for strength in pair]
+            for metric in ("half_selective_accuracy", "accuracy", "coverage")
+        )
+        if not all(map(math.isfinite, (*whole, *attacked, *missed))):
+            continue
+        solvable = attacked[0] and abs(whole[0] - attacked[1]) > 1e-9  # else the formula divides by 0
+        yield Step(
+            pair[1],
+            attacked[1] / attacked[0] if attacked[0] else math.nan,
+            constant_ratio(whole[0], attacked[0], attacked[1]) if solvable else math.nan,
+            missed[1] / missed[0] if missed[0] else math.nan,
+            stays(whole[0], attacked[0], attacked[1], missed[0], missed[1]),
+            whole[1] - whole[0],
+        )
