@@ -17,7 +17,6 @@ from reports.paper import MEASURED, RUNS
 from reports.rows import Measured, packed, unpacked
 from reports.verdicts import judge
 from robustness import cards
-from robustness.metrics.evidence import Evidence
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
 
@@ -25,16 +24,6 @@ from robustness.workspace.workspace import Workspace
 @pytest.fixture(scope="module")
 def result(smoke):
     return json.loads((smoke(PAPER) / "eyes_parseval_digits_smoke_0.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def evidence(store, result):
-    """Return the evidence of a system and a sweep by its name in the result."""
-
-    def read(name):
-        return Evidence.from_bytes(Store(store).path("evidence", result["evidence"][name]["key"]).read_bytes())
-
-    return read
 
 
 def contrast():
@@ -46,11 +35,11 @@ def contrast():
     return 20 * np.log10(np.linalg.norm(pixels, axis=1) / np.linalg.norm(without, axis=1))
 
 
-def test_numbers_are_those_of_the_evidence(result, evidence):
+def test_numbers_are_those_of_the_evidence(result, evidence_of):
     """Against scikit-learn. Catches: a row of another system or strength, micro for macro averages and back."""
     rows = unpacked(result)
     for system, sweep in (("wrn", "fgsm"), ("parseval-adv", "twin-snr"), ("cnn", "noise-snr")):
-        found = evidence(f"digits-0-{system}:{sweep}")
+        found = evidence_of(result, f"digits-0-{system}:{sweep}")
         for i, strength in enumerate(found.strengths):
             (row,) = (r for r in rows if (r["system"], r["sweep"], r["strength"]) == (system, sweep, strength))
             labels, predictions = found.labels, found.predictions[i]
@@ -66,14 +55,14 @@ def test_numbers_are_those_of_the_evidence(result, evidence):
                 assert np.abs(found.snr[i] - contrast() - float(strength)).max() < 0.02
 
 
-def test_curves_are_those_of_the_evidence(result, evidence):
+def test_curves_are_those_of_the_evidence(result, evidence_of):
     """By counting at every threshold. Catches: rates of the wrong axis, cell or system, points off the curve."""
     curves = result["curves"]
     assert {(curve["sweep"], curve["strength"]) for curve in curves} == {
         ("clean", "0"), ("fgsm-snr", "33"), ("twin-snr", "33"),
     }  # fmt: skip
     for curve in curves:
-        found = evidence(f"digits-0-{curve['system']}:{curve['sweep']}")
+        found = evidence_of(result, f"digits-0-{curve['system']}:{curve['sweep']}")
         scores = found.probabilities[found.strengths.index(curve["strength"])].ravel()
         true = np.eye(10)[found.labels].ravel() == 1
         counted = [(np.mean(scores[~true] >= t), np.mean(scores[true] >= t)) for t in np.unique(scores)]
@@ -84,12 +73,12 @@ def test_curves_are_those_of_the_evidence(result, evidence):
             assert rate <= caught[false_alarms > at + 1e-12].min(initial=1.0) + 1e-4
 
 
-def test_strips_are_images_of_the_evidence(smoke, result, evidence):
+def test_strips_are_images_of_the_evidence(smoke, result, evidence_of):
     """Catches: the strip of another system, strengths out of order, a wrong answer shown as right."""
     drawn = (smoke(PAPER) / "figures" / "eyes-parseval-digits-smoke-strips.svg").read_text(encoding="utf-8")
     wrong = 0
     for kept in result["strips"]:
-        found = evidence(f"digits-0-{kept['title']}:fgsm-snr")
+        found = evidence_of(result, f"digits-0-{kept['title']}:fgsm-snr")
         clean, *shown = figures.strip_pixels(kept)
         count = len(found.strengths)
         assert kept["strengths"] == list(found.strengths)
