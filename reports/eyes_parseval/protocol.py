@@ -16,12 +16,7 @@ SYSTEMS = [name for name in NAMES if name not in DENSE]
 
 
 def augmented(kind: str, epsilon: float, share: float) -> str:
-    """
-    Return the name of a system of approach 1.
-
-    >>> augmented("fgsm", 0.003, 0.25)
-    'wrn+fgsm-0.003-25'
-    """
+    """Return the name of a system of approach 1, such as ``wrn+fgsm-0.003-25``."""
     return f"wrn+{kind}-{epsilon:g}-{share:.0%}".removesuffix("%")
 
 

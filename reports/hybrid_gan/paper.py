@@ -210,12 +210,7 @@ def absent(result: Result) -> list[str]:
 
 
 def is_whole_number(percent: float, images: float) -> bool:
-    """
-    Return whether a printed rate is that of a whole number of images.
-
-    >>> is_whole_number(89.33, 300), is_whole_number(89.33, 500)
-    (True, False)
-    """
+    """Return whether a printed rate is that of a whole number of images."""
     near = round(percent / 100 * images)
     return any(round(100 * count / images, 2) == percent for count in (near - 1, near, near + 1))
 

@@ -39,9 +39,6 @@ def parts(source: str) -> dict[str, list[str]]:
     Return the parts of a result in the order in which they are measured, and the networks of each.
 
     A network that saw the hybrid set and its twin are compared image by image, so they are in one part.
-
-    >>> list(parts("cifar10"))[:2], parts("cifar10")["vgg19_bn"]
-    (['targets', 'vgg19_bn'], ['cifar10-classify-vgg19_bn', 'cifar10-clean-vgg19_bn'])
     """
     return {
         UNDEFENDED: [f"{source}-target-{name}" for name in TARGETS],
@@ -56,12 +53,7 @@ def epochs(scale: Any, network: str) -> int:
 
 
 def attacked_as(network: str) -> str:
-    """
-    Return the target whose generator attacks a network.
-
-    >>> attacked_as("vgg19_bn"), attacked_as("resnet50")
-    ('vgg19_bn', 'resnet56')
-    """
+    """Return the target whose generator attacks a network."""
     return str(NETWORKS[network].get("attacked_as", network))
 
 
