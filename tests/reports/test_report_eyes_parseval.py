@@ -145,31 +145,23 @@ def rows_as_published(order=protocol.SYSTEMS, noise=0.002, folds=10, seed=0, **c
 
     ``changed`` names sweeps (``fgsm_snr``) with what is added to the accuracy of one system at 33 dB in each fold.
     """
-    drawn = np.random.default_rng(seed)
-    there = PAPER.printed
+    drawn, there = np.random.default_rng(seed), PAPER.printed
+
+    def row(fold, system, sweep, strength, accuracy):
+        about = {"source": "eyes", "fold": fold, "system": system, "images": "fold"}
+        return {**about, "sweep": sweep, "strength": str(strength), "accuracy": accuracy}
+
     pairs = itertools.product(range(folds), zip(protocol.SYSTEMS, order, strict=True))
     connected = itertools.product(range(folds), zip(protocol.DENSE, ("wrn", "parseval"), strict=True))
     for fold, (system, like) in (*pairs, *connected):
-        about = {"source": "eyes", "fold": fold, "system": system, "images": "fold"}
-        yield {
-            **about,
-            "sweep": "clean",
-            "strength": "0",
-            "accuracy": there["table_8"][like][0] + noise * drawn.normal(),
-        }
+        yield row(fold, system, "clean", 0, there["table_8"][like][0] + noise * drawn.normal())
         for sweep in ("fgsm-snr", "twin-snr", "noise-snr"):
             for ratio, value in zip(there["ratios"], there["table_8"][like][1:], strict=True):
                 more = changed.get(sweep.replace("-", "_"), {}).get(system, 0) * (ratio == 33)
-                yield {
-                    **about,
-                    "sweep": sweep,
-                    "strength": str(ratio),
-                    "accuracy": value + more + noise * drawn.normal(),
-                }
+                yield row(fold, system, sweep, ratio, value + more + noise * drawn.normal())
     for fold, kind, epsilon in itertools.product(range(3), protocol.EXAMPLES, (0.003, 0.03)):
-        system = protocol.augmented(kind, epsilon, 1.0)
-        about = {"source": "eyes", "fold": fold, "system": system, "images": "fold"}
-        yield {**about, "sweep": "clean", "strength": "0", "accuracy": 0.74 + changed.get("stored", {}).get(kind, 0)}
+        accuracy = 0.74 + changed.get("stored", {}).get(kind, 0)
+        yield row(fold, protocol.augmented(kind, epsilon, 1.0), "clean", 0, accuracy)
 
 
 def outcomes(rows, source="eyes", scale="full"):
@@ -181,13 +173,10 @@ RESIDUAL, PARSEVAL, RESIDUAL_ITSELF, PARSEVAL_ITSELF, FGSM, NOISE, CLEAN, CHEAP,
 BETTER, CONNECTED = 12, 13
 
 
-def test_the_published_numbers_reproduce_the_claims():
-    assert set(outcomes(rows_as_published())) == {"reproduced"}
-
-
 @pytest.mark.parametrize(
     ("changed", "broken"),
     [
+        ({}, []),
         ({"twin_snr": {"wrn-adv": -0.3}}, [RESIDUAL]),
         ({"twin_snr": {"parseval-adv": -0.3}}, [PARSEVAL]),
         ({"fgsm_snr": {"wrn-adv": -0.3}}, [RESIDUAL_ITSELF]),
@@ -204,7 +193,7 @@ def test_the_published_numbers_reproduce_the_claims():
 def test_each_claim_depends_on_its_own_numbers(changed, broken):
     """Who attacks whom, FGSM or noise, one system at a time. Catches: another sweep's numbers, the other twin's."""
     found = outcomes(rows_as_published(**changed))
-    assert [place for place, outcome in enumerate(found) if outcome == "not reproduced"] == broken
+    assert [place for place, outcome in enumerate(found) if outcome != "reproduced"] == broken
 
 
 def test_the_fully_connected_networks_wait_for_their_numbers():

@@ -277,15 +277,12 @@ def test_streams_of_both_heads_stand_on_the_page():
     (committed,) = PAPER.results(MEASURED)
     section = PAPER.page(committed).partition("contaminated streams\n\n")[2].partition("\n## ")[0]
     for head, title in protocol.HEADS.items():
-        for stream in committed["streams"]:
-            if stream["model"] == f"cifar10-{head}-repvgg_a2":
-                row = next(
-                    line
-                    for line in section.splitlines()
-                    if "RepVGG_a2" in line and title in line and f"| {stream['share']:.0%} " in line
-                )
-                assert f"{stream['mean_adversarial']:.4f} [" in row
-                assert f"{stream['mean_real']:.4f} [" in row
+        streams = [stream for stream in committed["streams"] if stream["model"] == f"cifar10-{head}-repvgg_a2"]
+        rows = [line for line in section.splitlines() if "RepVGG_a2" in line and title in line]
+        for stream in streams:
+            (row,) = (line for line in rows if f"| {stream['share']:.0%} " in line)
+            assert f"{stream['mean_adversarial']:.4f} [" in row
+            assert f"{stream['mean_real']:.4f} [" in row
     assert section.count("0.9509") == 4  # printed for 3 and for 5 %, beside two heads
 
 

@@ -77,6 +77,15 @@ def test_all_systems_of_a_medium_run_train_for_as_long(every):
             assert {(card.file.data.split.fold, card.file.recipe.seed) for card in cards_} == {(fold, seed)}
 
 
+def test_what_others_need_comes_first(every):
+    for found in every.values():
+        trained = set()
+        for level in levels(found):
+            assert {Path(path).stem for name in level for path in found[name].file.recipe.needs.values()} <= trained
+            trained |= set(level)
+        assert trained == set(found)
+
+
 def test_the_worst_fold_is_that_of_the_short_scale():
     """Against the committed results."""
     result = next(each for each in PAPER.results(MEASURED) if (each["source"], each["scale"]) == WORST_OF)
@@ -112,25 +121,6 @@ def test_evaluation(every):
         assert (card.file.data.test == "official") == name.endswith("@official")
     assert [len(found[f"gtsrb-1-2n{suffix}"].file.sweeps) for suffix in ("@fold", "@official", "@few")] == [2, 1, 4]
     assert [len(found[f"gtsrb-1-{system}@few"].file.sweeps) for system in ("null", "null-stg", "adv+bin")] == [5, 5, 4]
-
-
-def test_what_others_need_comes_first(every):
-    for found in every.values():
-        done = set()
-        for level in levels(found):
-            needs = {Path(path).stem for name in level for path in found[name].file.recipe.needs.values()}
-            assert needs <= done
-            done |= set(level)
-        assert done == set(found)
-
-
-def test_cards_that_are_the_same_stay(tmp_path):
-    """Catches: cards that are new to the second run."""
-    tables = protocol.cards("cifar10", protocol.SCALES["short"], 0)
-    paths = write_cards(tables, tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in paths.values()}
-    write_cards(tables, tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in paths.values()} == before
 
 
 WORST_OF = ("cifar10", "short")
