@@ -131,8 +131,8 @@ def project(folder: Path, source: str = MODULE, card: str = CARD, **modules: str
     return path
 
 
-def harness(path: Path, **settings) -> Workspace:
-    """A harness with a store and a data root beside the project of a card; one thread, as in the tests' workers."""
+def open_workspace(path: Path, **settings) -> Workspace:
+    """A workspace with a store and a data root beside the project of a card; one thread, as in the tests' workers."""
     root = path.parents[2]
     return Workspace(Store(root / "store"), root / "data", threads=1, **settings)
 

@@ -56,7 +56,7 @@ def test_a_draft_is_the_card_that_its_table_would_be(folder):
     card = draft(folder).card()
     assert (card.name, card.weights, card.project) == ("w", folder / "w.safetensors", folder)
     assert (card.file.data.name, card.file.data.file, card.file.data.beside_card) == ("array", "./test.npz", True)
-    images = helpers.harness(folder / "made" / "models" / "x.toml").images(card)
+    images = helpers.open_workspace(folder / "made" / "models" / "x.toml").images(card)
     assert np.array_equal(images.labels, helpers.digits(6).labels)
 
 
@@ -139,13 +139,13 @@ def test_a_file_of_one_part_is_tested_on_whole(folder):
     digits = helpers.digits(6)
     np.savez(folder / "test.npz", x=digits.stored(0, 60)[:, 0], y=digits.labels)
     card = draft(folder).card()
-    assert len(helpers.harness(folder / "made" / "models" / "x.toml").images(card)) == 60
+    assert len(helpers.open_workspace(folder / "made" / "models" / "x.toml").images(card)) == 60
 
 
 def test_a_file_without_a_training_part_says_so(folder):
     """Catches: a KeyError where a recipe asks for images that are not there."""
     with pytest.raises(Exception, match=r"test test has no train part; add one"):
-        helpers.harness(folder / "made" / "models" / "x.toml").images(draft(folder).card(), "train")
+        helpers.open_workspace(folder / "made" / "models" / "x.toml").images(draft(folder).card(), "train")
 
 
 @pytest.mark.parametrize("given", ["net (final) é.pt", "a:b[c].pt", "…"])
@@ -181,10 +181,10 @@ def test_init_writes_a_card_that_loads_and_holds(folder, call):
     assert (code, err) == (0, ""), err
     assert "robustness-card w.toml" in out
     card = cards.load(folder / "w.toml")
-    harness = helpers.harness(folder / "made" / "models" / "x.toml")
+    workspace = helpers.open_workspace(folder / "made" / "models" / "x.toml")
     claims = list(card.claims())
     assert {claim.sweep for claim in claims} >= {"clean", "normal"}
-    assert all(judge(claim, harness.evidence(card, claim.sweep)).passed for claim in claims)
+    assert all(judge(claim, workspace.evidence(card, claim.sweep)).passed for claim in claims)
 
 
 def test_init_writes_no_claims_while_a_doubt_stands(folder, call):
@@ -291,9 +291,9 @@ def test_weights_outside_of_the_project_are_said(folder, tmp_path_factory):
     for given, outside in ((str(far), True), ("w.safetensors", False)):
         table = draft(folder).table()
         table["model"]["weights"] = given
-        harness = helpers.harness(folder / "made" / "models" / "x.toml")
-        harness.weights(cards.parse_card(table, folder / "c.toml"))
-        assert any("lie outside of its project" in notice for notice in harness.notices) == outside
+        workspace = helpers.open_workspace(folder / "made" / "models" / "x.toml")
+        workspace.weights(cards.parse_card(table, folder / "c.toml"))
+        assert any("lie outside of its project" in notice for notice in workspace.notices) == outside
 
 
 # ------------------------------------------------------------------ the project's table

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from found_models import card, harness
+from found_models import card, open_workspace
 from helpers import images
 from torch import nn
 
@@ -352,7 +352,7 @@ def test_a_card_of_lazy_layers_is_swept(tmp_path, line):
     net(inputs)
     torch.save(net.state_dict(), tmp_path / "models" / "w.pt")
     assert checkpoints.load_checkpoint(scope["Net"](), tmp_path / "models" / "w.pt") == []
-    of = harness(tmp_path, digits, made)
+    of = open_workspace(tmp_path, digits, made)
     assert of.evidence(made, "fgsm").status == ("ok",)
     module = of.classifier(made).module
     assert type(module[0]) is nn.Conv2d
@@ -366,7 +366,7 @@ def test_lazy_layers_that_a_pass_does_not_reach_are_said(tmp_path):
     with pytest.raises(
         ModelError, match=r"lazy layers get their shapes from a forward pass, which raised RuntimeError"
     ):
-        harness(tmp_path, images(20, (8, 8), 10), made).classifier(made)
+        open_workspace(tmp_path, images(20, (8, 8), 10), made).classifier(made)
 
 
 def normed(new):
@@ -524,13 +524,13 @@ def test_a_card_names_the_entry(tmp_path, own_path):
     torch.save({"state_dict": state, "state_dict_ema": other}, tmp_path / "models" / "w.pt")
     lines = ['factory = "entry_net:Net"', 'weights = "w.pt"']
     made = card(tmp_path, *lines, 'checkpoint_key = "state_dict"', entry_net=source)
-    of = harness(tmp_path)
+    of = open_workspace(tmp_path)
     assert torch.equal(of.classifier(made).module.state_dict()["1.weight"], state["1.weight"])
     assert of.evidence(made).status == ("ok",)
     assert "found: w.pt: took the entry `state_dict`" in of.notices
-    assert harness(tmp_path).key(card(tmp_path, *lines), "clean") != of.key(made, "clean")
+    assert open_workspace(tmp_path).key(card(tmp_path, *lines), "clean") != of.key(made, "clean")
     made = card(tmp_path, *lines, 'checkpoint_key = "state_dikt"')
     misspelt = r"model\.checkpoint_key = 'state_dikt': allowed in w.pt: .*did you mean 'state_dict'"
     with pytest.raises(ModelError, match=misspelt) as caught:
-        harness(tmp_path).classifier(made)
+        open_workspace(tmp_path).classifier(made)
     assert str(made.path) in str(caught.value)

@@ -270,9 +270,9 @@ def test_what_it_prints_is_kept_apart_and_said(tmp_path, capsys):
 def test_the_harness_says_what_a_factory_printed(tmp_path):
     """Catches: a notice that stays on the module."""
     path = helpers.project(tmp_path, during("print('hello')"))
-    harness = helpers.harness(path)
-    harness.classifier(cards.load(path))
-    assert any("tiny: " in notice and "hello" in notice for notice in harness.notices)
+    workspace = helpers.open_workspace(path)
+    workspace.classifier(cards.load(path))
+    assert any("tiny: " in notice and "hello" in notice for notice in workspace.notices)
 
 
 def test_one_that_hangs_is_left_behind(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from found_models import card, harness
+from found_models import card, open_workspace
 from torch import nn
 
 from robustness import cards
@@ -113,7 +113,7 @@ def onnx_file(path, module, batch="n", inputs=1, half=False):
 
 def test_a_torchscript_file_is_swept_as_its_module_is(tmp_path, script):
     """Catches: a file that runs but gives no gradients, or other ones."""
-    of = harness(tmp_path)
+    of = open_workspace(tmp_path)
     made = card(tmp_path, 'factory = "torchscript:net.pt"')
     got = of.evidence(made, "fgsm")
     torch.save(STATE, tmp_path / "models" / "w.pt")
@@ -124,7 +124,7 @@ def test_a_torchscript_file_is_swept_as_its_module_is(tmp_path, script):
 
 def test_a_torchscript_file_leaves_as_it_came_and_runs_in_several_threads(tmp_path, script):
     """Catches: a module whose copies share what they should not, or that is left asking for no gradients."""
-    of = harness(tmp_path)
+    of = open_workspace(tmp_path)
     made = card(tmp_path, 'factory = "torchscript:net.pt"')
     module = of.classifier(made).module
     inputs = torch.rand(3, 1, 28, 28)
@@ -138,7 +138,7 @@ def test_a_torchscript_file_leaves_as_it_came_and_runs_in_several_threads(tmp_pa
 def test_an_onnx_file_is_a_black_box(tmp_path):
     """Catches: noise that needs gradients, a gradient attack that stands still and so looks like robustness."""
     onnx_file(tmp_path / "models" / "net.onnx", net(1))
-    of, made = harness(tmp_path), card(tmp_path, 'factory = "onnx:net.onnx"')
+    of, made = open_workspace(tmp_path), card(tmp_path, 'factory = "onnx:net.onnx"')
     clean, noisy, attacked = (of.evidence(made, name) for name in ("clean", "normal", "fgsm"))
     assert clean.status == noisy.status == ("ok",)
     assert attacked.status[0].startswith("raised GradientError: net.onnx is an ONNX file, which onnxruntime runs with")
@@ -159,7 +159,7 @@ def test_natural_changes_and_transfer_work_on_an_onnx_file(tmp_path):
     other = other.replace('factory = "onnx:net.onnx"', 'factory = "source_net:Net"\nweights = "w.pt"')
     (tmp_path / "models" / "other.toml").write_text(other)
     (tmp_path / "source_net.py").write_text(SOURCE)
-    of = harness(tmp_path)
+    of = open_workspace(tmp_path)
     bright = of.evidence(made.with_sweep("own", {"kind": "brightness", "strengths": [0.3]}), "own")
     crossed = {"kind": "fgsm", "strengths": [0.1], "source": "other.toml"}
     moved = of.evidence(made.with_sweep("own", crossed), "own")
@@ -174,7 +174,7 @@ def test_an_onnx_file_outside_of_the_project_is_said(tmp_path):
     onnx_file(tmp_path / "models" / "net.onnx", net(1))
     inner = tmp_path / "inner"
     made = card(inner, 'factory = "onnx:../../models/net.onnx"')
-    of = harness(inner)
+    of = open_workspace(inner)
     of.weights(made)
     assert any("model.factory = 'onnx:../../models/net.onnx': its weights lie outside of its" in n for n in of.notices)
 
@@ -185,7 +185,7 @@ def test_an_onnx_file_of_one_size_of_batch_or_of_half_precision_takes_all(tmp_pa
     onnx_file(tmp_path / "models" / "net.onnx", net(1), **given)
     inputs = torch.rand(7, 1, 28, 28)
     with torch.inference_mode():
-        got = harness(tmp_path).classifier(card(tmp_path, 'factory = "onnx:net.onnx"')).module(inputs)
+        got = open_workspace(tmp_path).classifier(card(tmp_path, 'factory = "onnx:net.onnx"')).module(inputs)
         torch.testing.assert_close(got, net(1)(inputs), rtol=1e-5, atol=atol)
 
 
@@ -195,25 +195,25 @@ def test_other_weights_are_other_evidence_wherever_the_file_lies(tmp_path):
     onnx_file(tmp_path / "models" / "same.onnx", net(1))
     onnx_file(tmp_path / "models" / "other.onnx", net(2))
     made = [card(tmp_path, f'factory = "onnx:{name}.onnx"') for name in ("one", "same", "other")]
-    one, same, other = (harness(tmp_path).key(each, "clean") for each in made)
+    one, same, other = (open_workspace(tmp_path).key(each, "clean") for each in made)
     assert one == same != other
     candidate = card(tmp_path, 'factory = "onnx:one.onnx"', 'weights = "other.onnx"')
-    assert harness(tmp_path).key(candidate, "clean") == other
+    assert open_workspace(tmp_path).key(candidate, "clean") == other
 
 
 def test_a_file_of_several_inputs_or_of_nothing_is_refused(tmp_path, script):
     onnx_file(tmp_path / "models" / "two.onnx", net(1), inputs=2)
     with pytest.raises(ModelError, match="must take images alone, got the inputs images, tokens"):
-        harness(tmp_path).classifier(card(tmp_path, 'factory = "onnx:two.onnx"'))
+        open_workspace(tmp_path).classifier(card(tmp_path, 'factory = "onnx:two.onnx"'))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.script(nn.Bilinear(2, 2, 2)).save(tmp_path / "models" / "two.pt")
     with pytest.raises(ModelError, match="must take images alone, got a model whose forward needs input1, input2"):
-        harness(tmp_path).classifier(card(tmp_path, 'factory = "torchscript:two.pt"'))
+        open_workspace(tmp_path).classifier(card(tmp_path, 'factory = "torchscript:two.pt"'))
     for kind, message in (("onnx", "not an ONNX file that onnxruntime can"), ("torchscript", "not a TorchScript file")):
         (tmp_path / "models" / "torn").write_bytes(script.read_bytes()[:99])
         with pytest.raises(ModelError, match=message):
-            harness(tmp_path).classifier(card(tmp_path, f'factory = "{kind}:torn"'))
+            open_workspace(tmp_path).classifier(card(tmp_path, f'factory = "{kind}:torn"'))
 
 
 @pytest.mark.parametrize(("name", "factory"), [("net.pt", "torchscript:net.pt"), ("net.onnx", "onnx:net.onnx")])
@@ -243,7 +243,7 @@ def exported(tmp_path, batch):
 def test_a_torch_export_file_is_swept_as_its_module_is(tmp_path, batch):
     """Catches: a file that takes one size of batch alone, gives no gradients, or raises where its mode is set."""
     due = exported(tmp_path, batch)
-    of, made = harness(tmp_path), card(tmp_path, 'factory = "torchexport:net.pt2"')
+    of, made = open_workspace(tmp_path), card(tmp_path, 'factory = "torchexport:net.pt2"')
     loaded = of.classifier(made)
     assert bool([note for note in loaded.notes if "batches of 3 images" in note]) == (batch == "of 3")
     for count in (1, 3, 7):
@@ -268,4 +268,4 @@ def test_a_torch_export_file_runs_only_where_it_is_named_so(tmp_path):
         checkpoints.load_checkpoint(net(), tmp_path / "models" / "net.pt2")
     (tmp_path / "models" / "torn.pt2").write_bytes((tmp_path / "models" / "net.pt2").read_bytes()[:99])
     with pytest.raises(ModelError, match=r"torn\.pt2: not a torch\.export file that can be read"):
-        harness(tmp_path).classifier(card(tmp_path, 'factory = "torchexport:torn.pt2"'))
+        open_workspace(tmp_path).classifier(card(tmp_path, 'factory = "torchexport:torn.pt2"'))

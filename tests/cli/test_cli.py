@@ -166,7 +166,7 @@ def test_train_fills_the_store(project, call):
     assert not project.weights.exists()
     call("train")
     assert project.trained() == [5, 7, 0]
-    assert train_if_missing(project.harness, project.card.reseeded(7)).is_file()
+    assert train_if_missing(project.workspace, project.card.reseeded(7)).is_file()
     assert project.trained() == [5, 7, 0]
 
 
@@ -237,7 +237,7 @@ def test_list_says_what_is_believed(project, swept):
 def test_show_tells_everything(project, swept):
     (key,) = [entry.key for entry in entries(project) if entry.read().strengths == ("0.2", "0.9")]
     code, out, _ = swept("evidence", "show", key[:8])
-    evidence = project.harness.store.evidence(key, project.root)[0]
+    evidence = project.workspace.store.evidence(key, project.root)[0]
     right = int((evidence.predictions[0] == evidence.labels).sum())
     assert code == 0
     assert f"digest: {evidence.digest}" in out

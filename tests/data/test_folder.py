@@ -11,7 +11,6 @@ import pytest
 from picture_files import encoded, folder, get, picture
 from PIL import Image, features
 
-from robustness.data import DataSpec
 from robustness.data.decoding import silence_pillow
 from robustness.errors import DataError, DataMissing
 

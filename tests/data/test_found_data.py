@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import harness, images, project
+from helpers import images, open_workspace, project
 from picture_files import folder
 
 from robustness import cards
@@ -37,7 +37,7 @@ GREY_LABELS = np.arange(12) % 3
 
 
 def made(tmp_path, data, sides=(48, 2)):
-    """A card with weights, and a harness."""
+    """A card with weights, and a workspace."""
     import torch
     from safetensors.torch import save_file
     from torch import nn
@@ -46,7 +46,7 @@ def made(tmp_path, data, sides=(48, 2)):
     torch.manual_seed(0)
     linear = nn.Linear(*sides)
     save_file({f"2.{name}": value for name, value in linear.state_dict().items()}, path.parent / "tiny.safetensors")
-    return path, harness(path)
+    return path, open_workspace(path)
 
 
 def check(tmp_path, content):
@@ -79,9 +79,9 @@ def test_evidence_is_believed_as_long_as_the_pictures_are_the_same(tmp_path):
     key = here.key(card, "normal")
     content = (top / "cat" / "0.png").read_bytes()
     (top / "cat" / "0.png").write_bytes(content)
-    assert harness(path).key(card, "normal") == key
+    assert open_workspace(path).key(card, "normal") == key
     (top / "cat" / "0.png").write_bytes((top / "dog" / "0.png").read_bytes())
-    assert harness(path).key(card, "normal") != key
+    assert open_workspace(path).key(card, "normal") != key
 
 
 def test_a_damaged_picture_ends_the_sweep_with_its_name(tmp_path):

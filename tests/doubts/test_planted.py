@@ -155,9 +155,9 @@ def test_examples_are_the_harder_the_nearer_the_boundary_lies(planted):
 def test_under_a_detector_examples_are_kept_and_what_it_discards_has_found_nothing(tmp_path):
     """On a shipped model that tells attacks: examples lie where its own detector keeps them, and PGD is discarded."""
     card = cards.load(helpers.ROOT / "models" / "digits-2n.toml")
-    harness = Workspace(Store(tmp_path), tmp_path, threads=1)
-    module, decision = harness.classifier(card).module.eval(), card.file.model.decision
-    inputs = torch.from_numpy(harness.images(card).batch(0, 20))
+    workspace = Workspace(Store(tmp_path), tmp_path, threads=1)
+    module, decision = workspace.classifier(card).module.eval(), card.file.model.decision
+    inputs = torch.from_numpy(workspace.images(card).batch(0, 20))
     there = plant(module, inputs, epsilon=0.05, decision=decision, closeness=0.5)
     assert len(there.inputs) >= 10
     with torch.no_grad():

@@ -40,8 +40,8 @@ def write_project(tmp_path, own_path):
             card=card,
             here=tmp_path,
             wanted=[(card, sweep) for sweep in card.file.sweeps],
-            harness=lambda name="store", run=None: Workspace(Store(tmp_path / name, run), tmp_path, threads=1),
-            digests=lambda harness, wanted: {sweep: harness.evidence(card, sweep).digest for card, sweep in wanted},
+            workspace=lambda name="store", run=None: Workspace(Store(tmp_path / name, run), tmp_path, threads=1),
+            digests=lambda workspace, wanted: {sweep: workspace.evidence(card, sweep).digest for card, sweep in wanted},
         )
 
     return write

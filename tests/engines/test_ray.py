@@ -77,8 +77,8 @@ def passes(made):
     return [line.split() for line in (made.here / "passes").read_text().splitlines()]
 
 
-def sweep(cluster, harness, wanted, device="cpu"):
-    fill(harness, parse(f"ray={cluster.address}"), wanted, device)
+def sweep(cluster, workspace, wanted, device="cpu"):
+    fill(workspace, parse(f"ray={cluster.address}"), wanted, device)
 
 
 def chunks_of(project, name="store"):
@@ -98,14 +98,14 @@ ONCE = """
 def test_it_is_what_one_machine_decides_though_a_worker_dies(cluster, project):
     """Catches: other bits than a plain sweep's, a chunk lost or made twice with its worker, a worker not replaced."""
     made = project(marked=ONCE.strip())
-    harness = made.harness()
-    sweep(cluster, harness, made.wanted, "auto")
-    assert harness.kind == made.harness().device_kind
+    workspace = made.workspace()
+    sweep(cluster, workspace, made.wanted, "auto")
+    assert workspace.kind == made.workspace().device_kind
     workers = {pid for pid, _ in passes(made)} - {str(os.getpid())}
     assert len(workers) >= 2
-    found = made.digests(harness, made.wanted)
+    found = made.digests(workspace, made.wanted)
     assert str(os.getpid()) not in {pid for pid, _ in passes(made)}, "something was swept here"
-    assert found == made.digests(made.harness("plain"), made.wanted)
+    assert found == made.digests(made.workspace("plain"), made.wanted)
     assert not chunks_of(made)
     assert (made.here / "died").exists()
 
@@ -114,7 +114,7 @@ def test_a_node_dies(cluster, project):
     """Catches: chunks lost with their node, or what it had made counted twice."""
     made = project()
     (made.here / "slow").write_text("0.3")
-    due = made.harness()
+    due = made.workspace()
 
     def kill():
         wait_for(lambda: chunks_of(made))
@@ -126,7 +126,7 @@ def test_a_node_dies(cluster, project):
     thread.join()
     cluster.other = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     (made.here / "slow").unlink()
-    assert made.digests(due, made.wanted[:2]) == made.digests(made.harness("plain"), made.wanted[:2])
+    assert made.digests(due, made.wanted[:2]) == made.digests(made.workspace("plain"), made.wanted[:2])
 
 
 def test_a_driver_dies_beside_another(cluster, project):
@@ -139,7 +139,7 @@ def test_a_driver_dies_beside_another(cluster, project):
 
     def filled():
         try:
-            fill(made.harness(), engine, wanted, "cpu")
+            fill(made.workspace(), engine, wanted, "cpu")
         except EngineError as error:
             errors.append(str(error))
 
@@ -164,8 +164,8 @@ def test_a_driver_dies_beside_another(cluster, project):
     swept = [count for _, count in passes(made) if int(count) > 8]
     assert kept >= 2
     assert len(swept) <= 2 * total + 2, "beside the clean pass and this one, what was under way when its driver died"
-    harness = made.harness()
-    assert made.digests(harness, wanted) == made.digests(made.harness("plain"), wanted)
+    workspace = made.workspace()
+    assert made.digests(workspace, wanted) == made.digests(made.workspace("plain"), wanted)
 
 
 def drivers() -> list[int]:
@@ -178,11 +178,11 @@ def drivers() -> list[int]:
 def test_an_exception_on_one_chunk(cluster, project):
     """Catches: a user's error retried without end, one that takes other cells or sweeps with it."""
     made = project(marked='raise ValueError("no luck with these")')
-    harness = made.harness()
-    sweep(cluster, harness, made.wanted[1:2])
-    evidence = harness.evidence(made.card, "fgsm")
+    workspace = made.workspace()
+    sweep(cluster, workspace, made.wanted[1:2])
+    evidence = workspace.evidence(made.card, "fgsm")
     assert set(evidence.status) == {f"{RAISED}ValueError: no luck with these"}
-    plain = made.harness("plain").evidence(made.card, "fgsm")
+    plain = made.workspace("plain").evidence(made.card, "fgsm")
     assert evidence.status == plain.status
     assert evidence.digest == plain.digest
 
@@ -190,20 +190,20 @@ def test_an_exception_on_one_chunk(cluster, project):
 def test_a_worker_that_dies_each_time(cluster, project):
     """Catches: images that kill every worker tried without end, or taking the sweeps beside them with them."""
     made = project(marked="os.kill(os.getpid(), signal.SIGKILL)")
-    harness = made.harness()
-    sweep(cluster, harness, made.wanted[:1])
-    assert set(harness.evidence(made.card).status) == {"ok"}
+    workspace = made.workspace()
+    sweep(cluster, workspace, made.wanted[:1])
+    assert set(workspace.evidence(made.card).status) == {"ok"}
     with pytest.raises(SweepError, match="tiny:normal: its worker died 3 times"):
-        harness.evidence(made.card, "normal")
+        workspace.evidence(made.card, "normal")
 
 
 def test_more_images_than_the_object_store_holds(cluster, project):
     """Catches: a full store that ends the run, or images that are lost from it."""
     made = project(shape=(96, 96, 3), count=4 * CHUNK)
     wanted = made.wanted[:1]
-    harness = made.harness()
-    sweep(cluster, harness, wanted)
-    assert made.digests(harness, wanted) == made.digests(made.harness("plain"), wanted)
+    workspace = made.workspace()
+    sweep(cluster, workspace, wanted)
+    assert made.digests(workspace, wanted) == made.digests(made.workspace("plain"), wanted)
 
 
 def test_an_address_where_nothing_listens():
@@ -218,7 +218,7 @@ def test_a_gpu_where_none_is(cluster, project):
     """Catches: a run that waits for a GPU for ever."""
     made = project()
     with pytest.raises(EngineError, match="the cluster has no GPU"):
-        sweep(cluster, made.harness(), made.wanted, "cuda")
+        sweep(cluster, made.workspace(), made.wanted, "cuda")
 
 
 def test_a_node_with_another_version(cluster, project, tmp_path, monkeypatch):
@@ -241,7 +241,7 @@ def test_a_node_with_another_version(cluster, project, tmp_path, monkeypatch):
         wait_for(lambda: sum(node["Alive"] for node in cluster.global_state.node_table()) == 3)
         made = project()
         with pytest.raises(EngineError, match=r"1 node\(s\) have other versions") as caught:
-            sweep(cluster, made.harness(), made.wanted)
+            sweep(cluster, made.workspace(), made.wanted)
         assert "pytest-robustness 0.0.7 (here " in str(caught.value)
     finally:
         node.terminate()
@@ -265,6 +265,6 @@ def test_the_cluster_is_gone(project):
     thread = threading.Thread(target=end)
     thread.start()
     with pytest.raises(EngineError, match="finished chunks are stored"):
-        sweep(own, made.harness(), made.wanted[:1])
+        sweep(own, made.workspace(), made.wanted[:1])
     thread.join()
     assert chunks_of(made) or (made.here / "store/evidence").exists()

@@ -194,7 +194,7 @@ def test_what_cannot_be_done_is_refused(text, said):
 def test_a_damaged_card_is_another_model_and_only_then(own_path, tmp_path):
     """Catches: evidence of a damaged model kept under the undamaged one's key, or one level's under another's."""
     card = found_models.card(tmp_path, 'factory = "net:net"', "seed = 1", net=NET)
-    of = found_models.harness(tmp_path)
+    of = found_models.workspace(tmp_path)
     damage = [Mutation("noise", 0.5), Mutation("noise", 0.7), Mutation("noise", 0.5, 1), Mutation("classes", math.inf)]
     keys = {of.key(card, "normal"), *(of.key(card.mutated(each), "normal") for each in damage)}
     assert len(keys) == 1 + len(damage)

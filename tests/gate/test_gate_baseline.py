@@ -33,13 +33,13 @@ def card(tmp_path, own_path):
 
 
 @pytest.fixture
-def harness(card):
-    return helpers.harness(card.path)
+def open_workspace(card):
+    return helpers.open_workspace(card.path)
 
 
 @pytest.fixture
-def swept(card, harness):
-    return {name: harness.evidence(card, name) for name in ("clean", "normal")}
+def swept(card, workspace):
+    return {name: workspace.evidence(card, name) for name in ("clean", "normal")}
 
 
 def gated(card, kind="retraining", more=""):
@@ -70,9 +70,9 @@ def accepted(swept, count, share=0.1, start=0):
     return [AcceptedModel(each, trained(swept, share, seed)) for seed, each in enumerate(about, start)]
 
 
-def report(tmp_path, card, harness, name="run.json", **run):
+def report(tmp_path, card, workspace, name="run.json", **run):
     """A report as the suites write it, of a card that nothing is claimed of."""
-    found = {sweep: harness.evidence(card, sweep) for sweep in ("clean", "normal")}
+    found = {sweep: workspace.evidence(card, sweep) for sweep in ("clean", "normal")}
     about = {"started": "2024-05-01T12:00:00+00:00", "seconds": 1.0, "versions": {}, "device": "cpu", "seed": 0}
     info = RunInfo(**about | {"workers": 1, "complete": True, "problems": []} | run)
     measured = dict.fromkeys(found, ("measured", ""))
@@ -162,15 +162,15 @@ def test_areas_are_gated(tmp_path, card):
     text = card.path.read_text().replace("name = ", "store_probabilities = true\nname = ", 1)
     card.path.write_text(text + GATE.format(kind="paired", more='margin = 0.02\nmetrics = ["roc_auc"]\n'))
     card = cards.load(card.path)
-    harness = helpers.harness(card.path)
-    sure = {name: harness.evidence(card, name) for name in ("clean", "normal")}
+    workspace = helpers.open_workspace(card.path)
+    sure = {name: workspace.evidence(card, name) for name in ("clean", "normal")}
     right = np.eye(10, dtype=np.float32)[sure["clean"].labels]
     swept = {name: replace(e, probabilities=np.stack([right] * len(e.strengths))) for name, e in sure.items()}
     one = [AcceptedModel({"weights": "w0", "device": "cpu"}, swept)]
-    take(card, one, harness.store)
+    take(card, one, workspace.store)
     message = decide(card, swept.__getitem__).message
     assert "was accepted without the data that roc_auc needs; accept it again" in message
-    take(card, one, harness.store, card)
+    take(card, one, workspace.store, card)
     decision = decide(card, swept.__getitem__)
     assert decision.outcome == "passed"
     assert {(row["method"], row["drop"], row["losses"]) for row in decision.table["cells"]} == {("delong", 0.0, None)}
@@ -178,12 +178,12 @@ def test_areas_are_gated(tmp_path, card):
     assert decide(card, wrong.__getitem__).outcome == "failed"
 
 
-def test_what_is_left_to_do_is_said(tmp_path, card, swept, harness):
+def test_what_is_left_to_do_is_said(tmp_path, card, swept, workspace):
     """Catches: advice to ask for a gate where the card has one, none where it looks at another file."""
     there, elsewhere = card.baseline, tmp_path / "elsewhere.json"
 
     def last(path, *known):
-        return list(accept.accept(path, "tiny", accepted(swept, 1), harness.store, *known))[-1]
+        return list(accept.accept(path, "tiny", accepted(swept, 1), workspace.store, *known))[-1]
 
     assert "add a [gate] to the card, and pytest" in last(there, card)
     assert "name it as `baseline` in the card's [gate], and pytest" in last(elsewhere)
@@ -273,7 +273,7 @@ def test_unlike_evidence_is_refused(card, swept, change, said):
     assert said in decision.message
 
 
-def test_what_is_no_baseline_is_refused(card, swept, harness):
+def test_what_is_no_baseline_is_refused(card, swept, workspace):
     """Catches: a baseline that any model passes: zero cells, cells without numbers, a model twice, unlike models."""
     broken = {name: replace(e, status=("raised Boom",) * len(e.strengths)) for name, e in swept.items()}
     first, second = accepted(swept, 2)
@@ -294,14 +294,14 @@ def test_what_is_no_baseline_is_refused(card, swept, harness):
         ),
     ]:
         with pytest.raises(GateError, match=said):
-            take(card, models, harness.store)
+            take(card, models, workspace.store)
     assert not card.baseline.exists()
 
 
-def test_runs_that_are_not_whole_are_refused_and_the_baseline_stays(tmp_path, card, harness):
+def test_runs_that_are_not_whole_are_refused_and_the_baseline_stays(tmp_path, card, workspace):
     """Catches: half a run, or evidence that was made anew since, in the place of what was accepted."""
-    run = report(tmp_path, card, harness)
-    keep(card, run, harness.store)
+    run = report(tmp_path, card, workspace)
+    keep(card, run, workspace.store)
     before, text = card.baseline.read_bytes(), run.read_text()
 
     def changed(sweep, **evidence):
@@ -316,37 +316,37 @@ def test_runs_that_are_not_whole_are_refused_and_the_baseline_stays(tmp_path, ca
         (changed(0), "stored no evidence"),
         (text[:100], "not a readable JSON report"),
         ("[1]", "format must be"),
-        (report(tmp_path, card, harness, complete=False).read_text(), "the run is incomplete"),
+        (report(tmp_path, card, workspace, complete=False).read_text(), "the run is incomplete"),
     ]:
         run.write_text(content)
         with pytest.raises(RobustnessError, match=said):
-            keep(card, run, harness.store)
+            keep(card, run, workspace.store)
     with pytest.raises(RobustnessError, match="No such file"):
-        keep(card, tmp_path / "absent.json", harness.store)
+        keep(card, tmp_path / "absent.json", workspace.store)
     run.write_text(text)
     with pytest.raises(GateError, match="no model 'huge'; its models: tiny"):
-        accept.accepted_from_report(run, "huge", harness.store)
+        accept.accepted_from_report(run, "huge", workspace.store)
     assert card.baseline.read_bytes() == before
-    assert baseline.read(card.baseline).accepted[0]["weights"] == harness.weights_hash(card)
+    assert baseline.read(card.baseline).accepted[0]["weights"] == workspace.weights_hash(card)
 
 
-def test_accepting_while_a_run_writes(tmp_path, card, harness):
+def test_accepting_while_a_run_writes(tmp_path, card, workspace):
     """
     A run keeps writing its report and its evidence while several processes' worth of accepts go on.
 
     Catches: a baseline of half a run; packs that an accept takes away from another; files that are left behind.
     """
-    run = report(tmp_path, card, harness)
-    path = harness.store.path("evidence", harness.evidence(card, "normal").provenance["key"])
+    run = report(tmp_path, card, workspace)
+    path = workspace.store.path("evidence", workspace.evidence(card, "normal").provenance["key"])
     content, text, stop = path.read_bytes(), run.read_bytes(), threading.Event()
 
     def write():
         while not stop.is_set():
-            harness.store.write(path, content)
-            harness.store.write(run, text)
+            workspace.store.write(path, content)
+            workspace.store.write(run, text)
 
     def accept_again():
-        store = Store(harness.store.root)
+        store = Store(workspace.store.root)
         for _ in range(5):
             keep(card, run, store)
             baseline.read(card.baseline)

@@ -44,14 +44,14 @@ def make(tmp_path):
     def made(text=CLAIMS, **special):
         project = tiny_project.make(tmp_path, **special)
         project.path.write_text(project.path.read_text() + text)
-        project.weights.write_bytes(project.harness.weights(project.card).read_bytes())
+        project.weights.write_bytes(project.workspace.weights(project.card).read_bytes())
         return project
 
     return made
 
 
 def mutate(project, retrainings=0, every=False, **damage):
-    return run_mutations(project.harness, project.card, MutationOptions(damage or None, retrainings, every, 1))
+    return run_mutations(project.workspace, project.card, MutationOptions(damage or None, retrainings, every, 1))
 
 
 def of(found, kind):
@@ -79,7 +79,7 @@ def test_no_damage_is_not_caught_and_permuted_classes_are(make):
 def test_the_ladder_of_a_linear_model_is_its_closed_form(make):
     """Catches: levels in the wrong order, a first level that is not the slightest of those from which on all is red."""
     project = make("\n[claims.clean]\naccuracy = 0.5\n")
-    evidence = project.harness.evidence(project.card)
+    evidence = project.workspace.evidence(project.card)
     labels, predicted = evidence.labels, evidence.predictions[0]
     due = {n: np.where(predicted < n, (predicted + 1) % n, predicted) == labels for n in range(1, 11)}
     accuracy = {n: float(right.mean()) for n, right in due.items()}
@@ -126,10 +126,10 @@ def test_false_alarms_are_the_retrainings_that_are_red(make):
 def test_a_gate_catches_and_its_accepted_seeds_are_no_retrainings(make):
     """Catches: a gate that reads the undamaged model's evidence, or that judges the trainings it was made of."""
     project = make(GATE)
-    harness, card = project.harness, project.card
+    workspace, card = project.workspace, project.card
     seeds = [FIRST, FIRST + 1, FIRST + 2, 1, 2, 3]
-    accepted = [accept.accepted_from_seed(harness, card, seed) for seed in seeds]
-    list(accept.accept(card.baseline, "tiny", accepted, harness.store))
+    accepted = [accept.accepted_from_seed(workspace, card, seed) for seed in seeds]
+    list(accept.accept(card.baseline, "tiny", accepted, workspace.store))
 
     found = mutate(project, retrainings=1, classes=(1.0, np.inf))
     assert found["gate"] == {"kind": "retraining", "alpha": 0.05, "accepted": 6}
@@ -182,7 +182,7 @@ def test_a_recipe_that_starts_by_command_or_fails_is_said(make, monkeypatch):
     project = make()
     project.edit('callable = "', 'start = "manual"\ncallable = "')
     card = project.card
-    found = run_mutations(project.harness, card, MutationOptions({"noise": (0.0,)}))
+    found = run_mutations(project.workspace, card, MutationOptions({"noise": (0.0,)}))
     assert found["left_out"] == {
         "undamaged retrainings": 'its recipe has start = "manual"; request this damage by name (--damage)'
     }
@@ -194,7 +194,7 @@ def test_a_recipe_that_starts_by_command_or_fails_is_said(make, monkeypatch):
         return train(card, images, job, about)
 
     monkeypatch.setattr(recipes, "train", choosy)
-    found = run_mutations(project.harness, card, MutationOptions({"data": (0.01, 1.0)}, 0, False, 1))
+    found = run_mutations(project.workspace, card, MutationOptions({"data": (0.01, 1.0)}, 0, False, 1))
     worst, whole = of(found, "data")["rows"]
     assert worst["error"] == "training tiny with seed 0: too few images"
     assert whole["clean_accuracy"] == found["undamaged"]["clean_accuracy"]
@@ -207,7 +207,7 @@ def test_without_a_recipe_what_it_takes_is_left_out(make):
     text = project.path.read_text()
     project.path.write_text(re.sub(r"\[recipe\].*?\n\n", "", text, flags=re.DOTALL))
     options = MutationOptions({"data": (0.5,), "labels": (0.5,), "classes": (10.0,)})
-    found = run_mutations(project.harness, project.card, options)
+    found = run_mutations(project.workspace, project.card, options)
     why = "the card has no [recipe]"
     assert found["left_out"] == {"fewer data": why, "shifted labels": why, "undamaged retrainings": why}
     assert [each["kind"] for each in found["damage"]] == ["classes"]
@@ -283,20 +283,20 @@ def test_what_is_kept_is_shown_until_something_changes(project):
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory):
+def open_workspace(tmp_path_factory):
     return Workspace(Store(tmp_path_factory.mktemp("store")), data_root())
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_shipped_card_goes_red_in_every_group_without_training(harness, path):
+def test_every_shipped_card_goes_red_in_every_group_without_training(workspace, path):
     """Catches: a group (a sweep and a metric) whose thresholds are too low to fail, and let random weights through."""
     card = limit_test_images(load(path), 100)  # random weights need no more
     try:
-        harness.images(card)
+        workspace.images(card)
     except DataMissing as error:
         pytest.skip(str(error))
     ungated = card.file.model_copy(update={"gate": None})
-    of = mutation_target(harness, replace(card, file=ungated))
+    of = mutation_target(workspace, replace(card, file=ungated))
 
     def red(seed):
         model = card.file.model.model_copy(update={"weights": None, "seed": seed})

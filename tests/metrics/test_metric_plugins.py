@@ -76,7 +76,7 @@ def known(request, kappa, tmp_path, monkeypatch):
 def evidence(tmp_path_factory):
     """Evidence of mostly right predictions under the sweep of a card."""
     path = helpers.project(tmp_path_factory.mktemp("project"))
-    swept = helpers.harness(path).evidence(cards.load(path), "normal")
+    swept = helpers.open_workspace(path).evidence(cards.load(path), "normal")
     random = np.random.default_rng(0)
     lost = random.random(swept.predictions.shape) < np.array([[0.1], [0.3]])
     return replace(swept, predictions=np.where(lost, (swept.labels + 1) % 10, swept.labels).astype(np.int32))

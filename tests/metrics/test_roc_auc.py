@@ -85,15 +85,15 @@ def test_a_curve_of_what_is_no_score_is_refused(positive, scores, complaint):
 def test_a_card_that_asks_for_them_has_probabilities_in_all_its_evidence(tmp_path):
     """Catches: evidence of a card without them served to one with them, and clean evidence that lacks them."""
     path = helpers.project(tmp_path / "project")
-    without = helpers.harness(path).evidence(cards.load(path), "normal")
+    without = helpers.open_workspace(path).evidence(cards.load(path), "normal")
     assert without.probabilities is None
     path.write_text(path.read_text().replace('name = "tiny"', 'name = "tiny"\nstore_probabilities = true', 1))
-    made, card = helpers.harness(path), cards.load(path)
+    made, card = helpers.open_workspace(path), cards.load(path)
     for name in ("clean", "normal"):
         evidence = made.evidence(card, name)
         assert evidence.probabilities is not None
         assert np.allclose(evidence.probabilities.sum(axis=2), 1, atol=1e-5)
-    again = helpers.harness(path).evidence(card, "normal")
+    again = helpers.open_workspace(path).evidence(card, "normal")
     assert np.array_equal(again.probabilities, evidence.probabilities), "kept with it"
 
 

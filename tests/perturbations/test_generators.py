@@ -197,13 +197,13 @@ def test_side_by_side_they_are_those_of_one_by_one(tmp_path):
         return no_progress(what)
 
     for workers in (1, 2):
-        harness = Workspace(Store(tmp_path / f"{workers}"), tmp_path, seed=7, progress=progress)
-        train_many(cards, harness.store.root, tmp_path, 1)
+        workspace = Workspace(Store(tmp_path / f"{workers}"), tmp_path, seed=7, progress=progress)
+        train_many(cards, workspace.store.root, tmp_path, 1)
         wanted = [(card, card.perturbation("normal")) for card in cards]
-        fit_many([*wanted, *wanted], harness, workers)
-        fitted[workers] = [content_hash(attack_inputs.generator_file(harness, *of)) for of in wanted]
+        fit_many([*wanted, *wanted], workspace, workers)
+        fitted[workers] = [content_hash(attack_inputs.generator_file(workspace, *of)) for of in wanted]
         for card in cards:
-            assert harness.evidence(card, "normal").status == (OK, OK)
+            assert workspace.evidence(card, "normal").status == (OK, OK)
     assert fitted[1] == fitted[2]
     assert fitted[1][0] != fitted[1][1]
     assert [what for what in said if "fitting" in what] == [

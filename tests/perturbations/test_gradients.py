@@ -9,8 +9,8 @@ from torch import nn
 from robustness.decisions import Argmax, Bin, Null, TwoN
 from robustness.errors import GradientError
 from robustness.perturbations import FGSM, PGD, STG, AdaptivePGD, Batch
-from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, gradient, sweep_gradient
 from robustness.perturbations.attack import DETECTOR_LOSSES, attack_loss
+from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, gradient, sweep_gradient
 from robustness.sweep.runner import run_sweep
 
 FEATURES, CLASSES = 8, 3

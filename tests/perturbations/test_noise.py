@@ -110,7 +110,7 @@ def test_noise_beside_another_model_has_a_transferability(tmp_path):
     other = path.with_name("other.toml")
     other.write_text(path.read_text().replace('"tiny"', '"other"').replace("seed = 1", "seed = 2"))
     path.write_text(path.read_text().replace('kind = "gaussian"', 'kind = "gaussian"\nsource = "other.toml"'))
-    made, card = helpers.harness(path), cards.load(path)
+    made, card = helpers.open_workspace(path), cards.load(path)
     evidence = made.evidence(card, "normal")
     theirs, clean = made.evidence(cards.load(other), "normal"), made.evidence(cards.load(other))
     misled = [

@@ -9,7 +9,7 @@ import helpers
 import numpy as np
 import pytest
 import torch
-from helpers import harness
+from helpers import open_workspace
 from torch import nn
 from transfer_pairs import STRENGTHS, decided, evidence, pair, text
 
@@ -49,7 +49,7 @@ def examples(made, card, strength, on="source"):
 
 def test_evidence_is_the_target_s_on_examples_made_on_the_source(path):
     """Image by image. Catches: white-box examples, the source's decisions, the target's labels of the source."""
-    made, card, other = harness(path), cards.load(path), cards.load(path.with_name("other.toml"))
+    made, card, other = open_workspace(path), cards.load(path), cards.load(path.with_name("other.toml"))
     evidence, source = made.evidence(card, "far"), made.classifier(other).module
     inputs, labels = helpers.tensors(made.images(card))
     assert evidence.status == (OK,) * 3
@@ -93,7 +93,7 @@ def test_every_attack_can_be_made_on_another_model(attack):
 
 def test_directions_are_the_signs_of_the_source_s_gradient(path):
     """Catches: another order of images, signs of the target, an int8 that has lost its zeros."""
-    made, card = harness(path), cards.load(path)
+    made, card = open_workspace(path), cards.load(path)
     source = made.source(card, "far")
     kept = directions(made, made.resolve(source, "far"))
     images, module = made.images(card), made.classifier(source).module
@@ -103,19 +103,19 @@ def test_directions_are_the_signs_of_the_source_s_gradient(path):
     assert kept.dtype == np.int8
     assert np.array_equal(kept, leaf.grad.sign().numpy())
     assert set(np.unique(kept)) == {-1, 0, 1}, "black corners have a gradient of zero"
-    again = harness(path)
+    again = open_workspace(path)
     assert np.array_equal(directions(again, again.resolve(source, "far")), kept), "from the store"
     module.zero_grad()
 
 
 def test_directions_of_other_code_are_made_again(path):
     """The same weights in another forward. Catches: fresh evidence from the signs of what the source once computed."""
-    made, card = harness(path), cards.load(path)
+    made, card = open_workspace(path), cards.load(path)
     before = made.evidence(card, "far")
     (module,) = path.parents[1].glob("tiny_*.py")
     sys.modules.pop(module.stem)
     module.write_text(module.read_text().replace("super().forward(inputs)", "super().forward(1 - inputs)"))
-    again = harness(path)
+    again = open_workspace(path)
     evidence = again.evidence(card, "far")
     inputs, _ = helpers.tensors(again.images(card))
     outputs = again.classifier(card).module(inputs)
@@ -128,14 +128,14 @@ def test_directions_of_other_code_are_made_again(path):
 @pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: content[:-9] + b"\x01" * 9])
 def test_directions_that_are_torn_or_changed_are_made_again(path, damage):
     """As everything else in the store: not believed, and never the end of a run."""
-    made, card = harness(path), cards.load(path)
+    made, card = open_workspace(path), cards.load(path)
     source = made.source(card, "far")
     due = directions(made, made.resolve(source, "far")).copy()  # else it is mapped from what is torn now
     files = [f for f in (made.store.root / "directions").rglob("*") if f.is_file()]
     for file in files:
         file.write_bytes(damage(file.read_bytes()))
     assert len(files) >= 1
-    again = harness(path)
+    again = open_workspace(path)
     assert np.array_equal(directions(again, again.resolve(source, "far")), due)
 
 
@@ -151,28 +151,28 @@ def test_directions_made_before_give_the_same_evidence():
 def test_the_key_depends_on_what_the_source_is_and_not_on_its_name(path):
     """Catches: a path in the key (nothing is shared between machines), a source left out of it (stale evidence)."""
     card = cards.load(path)
-    key = harness(path).key(card, "far")
+    key = open_workspace(path).key(card, "far")
     other = path.with_name("other.toml")
     rewritten(other, 'name = "other"', 'name = "renamed"')
     other.rename(path.with_name("elsewhere.toml"))
     rewritten(path, "other.toml", "elsewhere.toml")
     rewritten(path, 'name = "tiny"', 'name = "small"')
     rewritten(path, "[sweeps.far]", "[sweeps.afar]")
-    assert harness(path).key(cards.load(path), "afar") == key
+    assert open_workspace(path).key(cards.load(path), "afar") == key
     rewritten(path.with_name("elsewhere.toml"), "power = 3.0", "power = 2.0")
-    assert harness(path).key(cards.load(path), "afar") != key
+    assert open_workspace(path).key(cards.load(path), "afar") != key
     rewritten(path.with_name("elsewhere.toml"), "power = 2.0", "power = 3.0")
     rewritten(path.with_name("elsewhere.toml"), ':factory"', ':factory"\narguments = { scale = 2.0 }')
-    assert harness(path).key(cards.load(path), "afar") != key
+    assert open_workspace(path).key(cards.load(path), "afar") != key
     rewritten(path.with_name("elsewhere.toml"), "\narguments = { scale = 2.0 }", "")
-    assert harness(path).key(cards.load(path), "afar") == key
+    assert open_workspace(path).key(cards.load(path), "afar") == key
     rewritten(path, 'source = "elsewhere.toml"\n', "")
-    assert harness(path).key(cards.load(path), "afar") != key, "the white-box attack"
+    assert open_workspace(path).key(cards.load(path), "afar") != key, "the white-box attack"
 
 
 def test_the_source_s_evidence_is_that_of_its_own_sweep(path):
     """Catches: the source attacked anew for each target: one entry serves its own card and all that name it."""
-    made, card, other = harness(path), cards.load(path), cards.load(path.with_name("other.toml"))
+    made, card, other = open_workspace(path), cards.load(path), cards.load(path.with_name("other.toml"))
     beside = made.evidence(card, "far").source
     labels = sorted(e.provenance["label"] for _, e in made.store.entries())
     assert labels == ["other:clean", "other:far", "tiny:clean", "tiny:far"]
@@ -186,17 +186,17 @@ def test_a_source_of_another_project(tmp_path):
     """Its modules lie elsewhere: warm evidence must be believed, and no longer when its code has changed."""
     far = pair(tmp_path / "far", source=text("distant", power=3.0, sweep="near", source=None))
     path = pair(tmp_path / "project", target=text(source="../../far/models/other.toml"))
-    first = harness(path).evidence(cards.load(path), "far")
+    first = open_workspace(path).evidence(cards.load(path), "far")
     assert first.status == (OK,) * 3
-    again = harness(path)
+    again = open_workspace(path)
     assert again.evidence(cards.load(path), "far").digest == first.digest
     assert (again.notices, again._loaded) == ([], {})
     (module,) = far.parents[1].glob("tiny_*.py")
     module.write_text(module.read_text() + "\nCHANGED = True\n")
     with pytest.raises(ModelError, match="has changed since this run read it"):
-        harness(path).evidence(cards.load(path), "far")
+        open_workspace(path).evidence(cards.load(path), "far")
     del sys.modules[module.stem]  # as a new process has it
-    changed = harness(path)
+    changed = open_workspace(path)
     changed.evidence(cards.load(path), "far")
     assert any("is older than" in notice or "changed" in notice for notice in changed.notices)
 
@@ -235,7 +235,7 @@ def test_transferability_is_counted_as_the_paper_says():
 def test_a_sweep_s_transferability_equals_a_hand_count(path):
     """From the models themselves, filtered and not, with a NULL decision on the target."""
     path = pair(path.parents[2] / "second", text(model='decision = { kind = "null" }\narguments = { outputs = 11 }'))
-    made, card = harness(path), cards.load(path)
+    made, card = open_workspace(path), cards.load(path)
     both = made.evidence(card, "far")
     target, source = made.classifier(card).module, made.classifier(made.source(card, "far")).module
     inputs, labels = helpers.tensors(made.images(card))
@@ -362,7 +362,7 @@ def test_a_source_card_that_cannot_be_read_is_said(path, broken):
         other.mkdir()
     elif broken != "missing":
         other.write_text("name = [" if broken == "unreadable" else 'name = "other"\nweigths = 1\n')
-    made = harness(path)
+    made = open_workspace(path)
     for _ in range(2):
         with pytest.raises(CardError, match=r"other\.toml: .*(not a readable TOML file|problem\(s\) in this card)"):
             made.evidence(cards.load(path), "far")
@@ -373,7 +373,7 @@ def test_a_source_with_other_classes_is_an_error(tmp_path):
     source = text("other", model="arguments = { outputs = 11 }", power=3.0, sweep="near", source=None)
     path = pair(tmp_path / "project", source=source)
     with pytest.raises(RobustnessError, match=r"\(images, outputs\) = .*10\) for the 10 classes .*got .*11\)"):
-        harness(path).evidence(cards.load(path), "far")
+        open_workspace(path).evidence(cards.load(path), "far")
 
 
 @pytest.mark.parametrize("kind", ["fgsm", "ifgsm"])
@@ -384,7 +384,7 @@ def test_a_source_without_gradients_that_are_numbers_is_an_error(tmp_path, kind,
     path = pair(tmp_path / "project", text(kind=kind), source)
     for _ in range(2):
         try:
-            statuses = harness(path).evidence(cards.load(path), "far").status
+            statuses = open_workspace(path).evidence(cards.load(path), "far").status
         except RobustnessError as error:
             statuses = (str(error),)
         assert all(said in status for status in statuses), statuses
@@ -421,10 +421,10 @@ def test_the_attack_is_on_the_source_s_own_decision():
 
 def test_directions_are_those_of_the_target_s_images(path):
     """Catches: signs for other images, because the source's card was tested on others."""
-    made = harness(path)
+    made = open_workspace(path)
     made.evidence(cards.load(path), "far")
     rewritten(path, "per_class = 8", "per_class = 8, seed = 1")
-    evidence = harness(path).evidence(cards.load(path), "far")
+    evidence = open_workspace(path).evidence(cards.load(path), "far")
     assert np.array_equal(evidence.predictions[1], decided(*examples(made, cards.load(path), 0.1)))
 
 
@@ -440,8 +440,3 @@ def test_a_source_that_has_a_length_of_zero_is_still_the_source():
     signs, _ = make_directions(Empty(), images, FGSM())
     due = run_sweep(model, images, FGSM(), [0.2], source=helpers.linear(images, seed=1), directions=signs)
     assert run_sweep(model, images, FGSM(), [0.2], source=Empty()).digest == due.digest
-
-
-def test_noise_is_made_on_nobody():
-    assert GaussianNoise().source_card is None
-    assert FGSM(source="a.toml").source_card == "a.toml"

@@ -483,11 +483,11 @@ def test_pictures_of_a_model_with_random_weights(tmp_path):
     """Catches: pictures that a card with a seed never gets, and advice to train what has no recipe."""
     net = "from torch import nn\ndef Net(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))"
     card = found_models.card(tmp_path, 'factory = "net_of_pictures:Net"', "seed = 0", net_of_pictures=net)
-    harness = found_models.harness(tmp_path)
-    evidence = harness.evidence(card, "normal")
-    named = EvidenceReference(key=harness.key(card, "normal"), digest=evidence.digest)
+    workspace = found_models.workspace(tmp_path)
+    evidence = workspace.evidence(card, "normal")
+    named = EvidenceReference(key=workspace.key(card, "normal"), digest=evidence.digest)
     said = SweepReport.model_construct(name="normal", evidence=named)
-    assert gallery.verified_evidence(harness, card, said).digest == evidence.digest
-    harness.weights(card).unlink()
+    assert gallery.verified_evidence(workspace, card, said).digest == evidence.digest
+    workspace.weights(card).unlink()
     with pytest.raises(StoreError, match=f"random weights are not in this store; run the suites with {card.path}"):
-        gallery.verified_evidence(harness, card, said)
+        gallery.verified_evidence(workspace, card, said)

@@ -420,8 +420,8 @@ def test_an_engine_is_asked_for_all_that_is_swept(command, result, tmp_path, mon
     """Catches: sweeps that the driver of a cluster makes by itself, those with the generator of another seed first."""
     asked = []
 
-    def fill(harness, engine, wanted, device):
-        asked.extend((engine.name, f"{card.name}:{'another' if harness.seed else sweep}") for card, sweep in wanted)
+    def fill(workspace, engine, wanted, device):
+        asked.extend((engine.name, f"{card.name}:{'another' if workspace.seed else sweep}") for card, sweep in wanted)
 
     monkeypatch.setattr(engines, "fill", fill)
     assert command(PAPER, tmp_path, "--engine", "ray") == 0

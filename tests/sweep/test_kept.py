@@ -234,8 +234,8 @@ from pathlib import Path
 import sys
 chunk_cache.EVERY = 0
 card = cards.load(Path(sys.argv[1]))
-harness = Workspace(Store(Path(sys.argv[2])), Path("none"), threads=1)
-print(harness.evidence(card, "normal").digest)
+workspace = Workspace(Store(Path(sys.argv[2])), Path("none"), threads=1)
+print(workspace.evidence(card, "normal").digest)
 """
 
 

@@ -103,8 +103,10 @@ def recipe(module, images, job):
 def test_the_run_says_so(tmp_path, own_path):
     """Catches: a sweep that took other batches in silence."""
     path = helpers.project(tmp_path, SOURCE)
-    harness = helpers.harness(path)
-    evidence = harness.evidence(cards.load(path), "normal")
+    workspace = helpers.open_workspace(path)
+    evidence = workspace.evidence(cards.load(path), "normal")
     assert set(evidence.status) == {OK}
-    (said,) = [text for text in harness.notices if text.startswith("memory ran out sweeping tiny:normal in batches of")]
+    (said,) = [
+        text for text in workspace.notices if text.startswith("memory ran out sweeping tiny:normal in batches of")
+    ]
     assert said.endswith(f"in batches of {evidence.provenance['batch_size']}")

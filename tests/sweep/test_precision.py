@@ -93,7 +93,7 @@ def test_entries_of_their_own(tmp_path, own_path, monkeypatch, capsys):
     """Catches: one key for two precisions; an option that is taken and forgotten; float32 keys that changed."""
     path = helpers.project(tmp_path, card=SEEDED)
     card = cards.load(path)
-    plain, rough = helpers.harness(path), helpers.harness(path, dtype="bf16")
+    plain, rough = helpers.open_workspace(path), helpers.open_workspace(path, dtype="bf16")
     fields = [each.key_fields(each.resolve(card, "normal")) for each in (plain, rough)]
     assert fields[0] == fields[1] | {"dtype": "float32"}
     monkeypatch.chdir(tmp_path)

@@ -81,7 +81,7 @@ def test_examples_are_what_was_swept(path, sweep):
     Catches: draws of other rows, strengths in another unit, a start that is drawn anew, examples of oneself, an image
     that depends on which strengths were made before it.
     """
-    workspace, card = helpers.harness(path), cards.load(path)
+    workspace, card = helpers.open_workspace(path), cards.load(path)
     found = examples(workspace, card, sweep, ROWS)
     module, images, evidence = workspace.classifier(card).module, workspace.images(card), found.evidence
     assert np.array_equal(found.clean, np.concatenate([images.batch(row, row + 1) for row in ROWS]))
@@ -105,4 +105,4 @@ def test_rows_that_are_not_there_are_refused(path):
     """Catches: a row of the other end of the data, or an error that does not say how many there are."""
     said = re.escape("`rows` must lie in 0 to 1199, the images of digits test, got [1200, -1]")
     with pytest.raises(IndexError, match=said):
-        examples(helpers.harness(path), cards.load(path), "std", [1200, 3, -1])
+        examples(helpers.open_workspace(path), cards.load(path), "std", [1200, 3, -1])

@@ -100,17 +100,17 @@ def card(tmp_path_factory):
     return path
 
 
-def numbers(harness, path) -> tuple[str, ...]:
+def numbers(workspace, path) -> tuple[str, ...]:
     """Have everything made or believed: weights, evidence, directions, a generator, findings."""
     made = []
     for name in ("tiny", "other"):
         of = cards.load(path.with_name(f"{name}.toml"))
-        made += [harness.evidence(of, sweep).digest for sweep in ("clean", "far", "gan")]
-        made.append(str(cached_document(harness, of, "a count", {}, lambda module, images: {"of": len(images)})))
+        made += [workspace.evidence(of, sweep).digest for sweep in ("clean", "far", "gan")]
+        made.append(str(cached_document(workspace, of, "a count", {}, lambda module, images: {"of": len(images)})))
     return tuple(made)
 
 
-def harness(root) -> Workspace:
+def open_workspace(root) -> Workspace:
     return Workspace(Store(root), root / "data", threads=1)
 
 
@@ -119,7 +119,7 @@ def whole(card, tmp_path_factory):
     """A store that holds everything, and the numbers of the run that made it."""
     root = tmp_path_factory.mktemp("whole") / "store"
     before = list(sys.path)
-    found = numbers(harness(root), card)
+    found = numbers(open_workspace(root), card)
     sys.path[:] = before
     return root, found
 
@@ -138,11 +138,11 @@ def test_what_is_torn_is_made_again(card, whole, tmp_path, kind, way):
         way(file)
     if kind in ("weights", "generators", "directions"):  # else nobody asks for them
         shutil.rmtree(store / "evidence")
-    healed = harness(store)
+    healed = open_workspace(store)
     assert numbers(healed, card) == due
     said = [notice for notice in healed.notices if "deterministic" not in notice]
     assert said or way is a_folder
-    again = harness(store)
+    again = open_workspace(store)
     assert numbers(again, card) == due
     assert again.notices == []
 
@@ -159,7 +159,7 @@ def test_locks_and_markers_hold_nobody_up(card, whole, tmp_path, kind, way):
         file = store / kind / (name if kind == "locks" else name.replace(".lock", ".json"))
         file.write_text('{"run": "another", "pid": 1}')
         way(file)
-    assert numbers(harness(store), card) == due
+    assert numbers(open_workspace(store), card) == due
 
 
 def other_batches(file: Path) -> None:

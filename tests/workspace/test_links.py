@@ -146,10 +146,10 @@ def test_a_run_with_links_in_its_store(tmp_path, warm_store, precious, own_path)
     for kind in ("weights", "evidence"):
         for entry in (warm_store / kind).glob("??/*"):
             linked(store.root / entry.relative_to(warm_store), precious)
-    harness = Workspace(store, tmp_path / "data", threads=1)
-    assert harness.evidence(card).status == ("ok",)
+    workspace = Workspace(store, tmp_path / "data", threads=1)
+    assert workspace.evidence(card).status == ("ok",)
     assert any("weights" in line and "is a link" in line for line in said)
-    assert any("is a link" in notice for notice in harness.notices)
+    assert any("is a link" in notice for notice in workspace.notices)
     assert not any(path.is_symlink() for path in store.root.glob("weights/??/*"))
 
 

@@ -42,16 +42,16 @@ def source(tmp_path, own_path):
     path = helpers.project(tmp_path / "project", MODULE, CARD)
     pixels = np.random.default_rng(0).integers(0, 256, (12_000, 48, 48), dtype=np.uint8)
     np.savez(path.with_name("images.npz"), test_x=pixels, test_y=np.arange(len(pixels)) % 3)
-    return helpers.harness(path), cards.load(path)
+    return helpers.open_workspace(path), cards.load(path)
 
 
 def test_memory_does_not_grow_with_the_number_of_images(source):
     """Catches: all directions in memory at once, 28 MB here, or a file's bytes beside them."""
-    harness, card = source
-    harness.classifier(card), harness.images(card).fingerprint
+    workspace, card = source
+    workspace.classifier(card), workspace.images(card).fingerprint
     tracemalloc.start()
     try:
-        found = attack_inputs.directions(harness, harness.resolve(card, "far"))
+        found = attack_inputs.directions(workspace, workspace.resolve(card, "far"))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -61,15 +61,15 @@ def test_memory_does_not_grow_with_the_number_of_images(source):
 
 def test_a_store_without_room_costs_the_file_and_no_direction(source, monkeypatch):
     """Catches: a sweep that fails for what it could do without."""
-    harness, card = source
-    due = attack_inputs.directions(harness, harness.resolve(card, "far")).copy()
-    for file in (harness.store.root / "directions").rglob("*.safetensors"):
+    workspace, card = source
+    due = attack_inputs.directions(workspace, workspace.resolve(card, "far")).copy()
+    for file in (workspace.store.root / "directions").rglob("*.safetensors"):
         file.unlink()
 
     def full(self, start, rows):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(mapped_array.Written, "put", full)
-    assert np.array_equal(attack_inputs.directions(harness, harness.resolve(card, "far")), due)
-    assert any("are not kept" in notice and "No space left" in notice for notice in harness.notices)
-    assert not list((harness.store.root / "directions").rglob("*.safetensors"))
+    assert np.array_equal(attack_inputs.directions(workspace, workspace.resolve(card, "far")), due)
+    assert any("are not kept" in notice and "No space left" in notice for notice in workspace.notices)
+    assert not list((workspace.store.root / "directions").rglob("*.safetensors"))

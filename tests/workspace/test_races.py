@@ -9,7 +9,7 @@ import numpy as np
 import picture_files
 import PIL.Image
 import pytest
-from helpers import harness
+from helpers import open_workspace
 
 from robustness import cards
 from robustness.classifiers import build, weights
@@ -60,7 +60,7 @@ def acting(path: Path, action) -> None:
 
 def test_weights_that_are_replaced_before_they_are_read(path):
     """Catches: evidence of new weights that stands under the key of the old ones, for good."""
-    file, card, of = path.with_name("tiny.safetensors"), cards.load(path), harness(path)
+    file, card, of = path.with_name("tiny.safetensors"), cards.load(path), open_workspace(path)
     of.key(card, "clean")
     file.write_bytes(state(1))
     with pytest.raises(ModelError, match=r"tiny\.safetensors has changed since this run read it; run again"):
@@ -70,7 +70,7 @@ def test_weights_that_are_replaced_before_they_are_read(path):
 
 def test_weights_that_are_other_ones_only_while_they_are_read(path, monkeypatch):
     """Catches: a file that is replaced and comes back, whose hash says nothing of what was read between."""
-    file, card, of = path.with_name("tiny.safetensors"), cards.load(path), harness(path)
+    file, card, of = path.with_name("tiny.safetensors"), cards.load(path), open_workspace(path)
     load = build.load_model
 
     def meanwhile(*given, **more):
@@ -88,7 +88,7 @@ def test_weights_that_are_other_ones_only_while_they_are_read(path, monkeypatch)
 @pytest.mark.parametrize("what", ["weights", "source", "data"])
 def test_what_is_written_during_a_sweep(path, what):
     """Catches: numbers of what was read at the start, kept beside the hash of what is there at the end."""
-    of, card = harness(path), cards.load(path)
+    of, card = open_workspace(path), cards.load(path)
     module = path.parents[1] / f"{card.file.model.factory.partition(':')[0]}.py"
 
     def write():
@@ -110,7 +110,7 @@ def test_what_is_written_during_a_sweep(path, what):
 
 def test_findings_are_held_to_the_same(path):
     """Catches: a doubt looked for on weights that are others at the end."""
-    of, card = harness(path), cards.load(path)
+    of, card = open_workspace(path), cards.load(path)
     file = path.with_name("tiny.safetensors")
     with pytest.raises(ModelError, match="has changed since this run read it"):
         cached_document(of, card, "a count", {}, lambda module, images: {"n": file.write_bytes(state(1))})
@@ -121,10 +121,10 @@ def test_a_module_that_was_saved_after_it_was_imported(path):
     """Catches: code that ran listed with the hash of code that did not."""
     card = cards.load(path)
     name = card.file.model.factory.partition(":")[0]
-    harness(path).evidence(card)
+    open_workspace(path).evidence(card)
     (path.parents[1] / f"{name}.py").write_text(SOURCE + "\nEDITED = True\n")
     with pytest.raises(ModelError, match=rf"{name}\.py has changed since this run read it"):
-        harness(path).evidence(card)
+        open_workspace(path).evidence(card)
 
 
 def write_archive(file, pixels, labels):
@@ -171,7 +171,7 @@ def test_a_recipe_that_is_edited_while_it_trains(tmp_path):
         "    import pathlib\n    with open(__file__, 'a') as file:\n        file.write('EDITED = 1')\n",
     )
     path = helpers.project(tmp_path / "project", source)
-    of = harness(path)
+    of = open_workspace(path)
     with pytest.raises(TrainingError, match="tiny: its recipe's code changed while it was trained; run again"):
         of.weights(cards.load(path))
     assert not list(of.store.root.rglob("weights/**/*.safetensors"))
