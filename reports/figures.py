@@ -47,14 +47,9 @@ def pair(file: Path, size: tuple[float, float], salt: str = "") -> Iterator[tupl
 
 def line(axes: Any, points: Iterable[tuple[float, Sequence[float]]], label: str, number: int, **style: Any) -> None:
     """
-    Draw a line through means, with bars to the smallest and the largest value.
+    Draw a line through means, with bars to the smallest and the largest value; ``number`` decides colour and marker.
 
-    Args:
-        axes: matplotlib's axes.
-        points: Positions with their values; a position without values, or with a missing one (NaN), is left out.
-        label: Text of the legend.
-        number: Decides colour and marker.
-        style: Further arguments of matplotlib's ``errorbar``.
+    A position without values, or with a missing one (NaN), is left out.
     """
     known = [(x, values) for x, values in points if values and not any(map(math.isnan, values))]
     if not known:
@@ -71,11 +66,7 @@ def line(axes: Any, points: Iterable[tuple[float, Sequence[float]]], label: str,
 def strip(
     workspace: Workspace, card: Card, sweep: str, title: str, row: int = 0, *, changes: bool = True
 ) -> dict[str, Any]:
-    """
-    Return one image of a sweep with the model's predictions, as a result file stores it; pixels as bytes.
-
-    ``changes`` adds the magnified perturbations.
-    """
+    """Return an image of a sweep with the predictions, pixels as bytes; ``changes`` adds the magnified changes."""
     example = examples(workspace, card, sweep, [row])
     evidence, classes = example.evidence, workspace.images(card).classes
     perturbed = example.perturbed[:, 0]
@@ -101,21 +92,12 @@ def strip_pixels(record: Strip) -> np.ndarray:
 
 
 def magnified(change: np.ndarray) -> np.ndarray:
-    """
-    Return perturbations ten times as large around grey.
-
-    >>> magnified(np.array([0.0, 0.02, -0.5])).round(2).tolist()
-    [0.5, 0.7, 0.0]
-    """
+    """Return perturbations ten times as large around grey."""
     return np.asarray(np.clip(0.5 + MAGNIFIED * change, 0, 1))
 
 
 def draw_strips(strips: Sequence[Strip], file: Path, unit: str) -> Path:
-    """
-    Draw strips below each other, any perturbation above its image.
-
-    ``unit`` is a format for strengths, such as ``{} dB``.
-    """
+    """Draw strips below each other, any perturbation above its image; ``unit`` is a format for strengths."""
     columns = 1 + max(len(record["strengths"]) for record in strips)
     changes = any(len(strip_pixels(record)) > 1 + len(record["strengths"]) for record in strips)
     rows = 2 if changes else 1

@@ -364,12 +364,7 @@ def merged(parts: Sequence[Result]) -> dict[str, Any]:
 
 
 def _distinct(values: Iterable[Any]) -> str:
-    """
-    Join the distinct values of the units.
-
-    >>> _distinct(["2.13.0", "2.13.0"]), _distinct(["2026-11-21", "2026-11-22", "2026-11-21"])
-    ('2.13.0', '2026-11-21 and 2026-11-22')
-    """
+    """Join the distinct values of the units."""
     return " and ".join(dict.fromkeys(map(str, values)))
 
 

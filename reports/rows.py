@@ -62,12 +62,5 @@ def packed(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def unpacked(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """
-    Return the rows of a result by the names of their columns.
-
-    >>> unpacked({"columns": ["n", "loss"], "rows": [[3, None], [4, 0.5]]})
-    [{'n': 3, 'loss': None}, {'n': 4, 'loss': 0.5}]
-    >>> packed([{"n": 3}, {"n": 4, "loss": 0.5}])
-    {'columns': ['n', 'loss'], 'rows': [[3, None], [4, 0.5]]}
-    """
+    """Return the rows of a result by the names of their columns."""
     return [dict(zip(result["columns"], row, strict=True)) for row in result["rows"]]

@@ -86,12 +86,7 @@ def judge(criterion: Criterion, scale: str) -> Verdict:
 
 
 def count_outcomes(verdicts: Iterable[Verdict], *, words: Mapping[str, str] | None = None) -> str:
-    """
-    Count the outcomes in words; ``words`` replaces some of them.
-
-    >>> count_outcomes([Verdict("a", "reproduced", "", "level"), Verdict("b", "reproduced", "", "level")])
-    '2 reproduced'
-    """
+    """Count the outcomes in words; ``words`` replaces some of them."""
     counts = Counter(verdict.outcome for verdict in verdicts)
     return ", ".join(f"{count} {(words or {}).get(outcome, outcome)}" for outcome, count in counts.items())
 

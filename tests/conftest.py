@@ -56,10 +56,10 @@ def warm_store(tmp_path_factory) -> Path:
     plugin_project.write(root)
     path = list(sys.path)
     card = cards.load(root / "models" / "tiny.toml")
-    harness = Workspace(Store(root / "store"), root / "data", threads=1)
+    workspace = Workspace(Store(root / "store"), root / "data", threads=1)
     for sweep in ("clean", *card.file.sweeps):
-        assert set(harness.evidence(card, sweep).status) == {"ok"}
-    assert harness.notices == []
+        assert set(workspace.evidence(card, sweep).status) == {"ok"}
+    assert workspace.notices == []
     sys.path[:] = path
     del sys.modules["tiny_net"]
     return root / "store"

@@ -58,8 +58,8 @@ def card(root: Path, *lines: str, **files: str) -> Card:
     return cards.load(path)
 
 
-def harness(root: Path, images: Images | None = None, of: Card | None = None) -> Workspace:
-    """Return a harness beside a card's project, which has these images for the card."""
+def open_workspace(root: Path, images: Images | None = None, of: Card | None = None) -> Workspace:
+    """Return a workspace beside a card's project, which has these images for the card."""
     made = Workspace(Store(root / "store"), root / "data", threads=1)
     if images is not None and of is not None:
         made._images[of.file.data.model_dump_json(), "test", None] = images

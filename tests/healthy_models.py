@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from ill_models import Around
 from torch import Tensor, nn
 
 from robustness import data
@@ -22,27 +23,16 @@ def digits(part: str) -> Images:
     return data.load(DataSpec.model_validate(SPEC), part, root=Path("none"), cache=Path("none"))
 
 
-class Printing(nn.Sequential):
-    """A model that prints in its forward pass."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        print(tuple(inputs.shape))
-        return super().forward(inputs)
+def shown(inputs: Tensor) -> Tensor:
+    """Print in the forward pass."""
+    print(tuple(inputs.shape))
+    return inputs
 
 
-class Reseeding(nn.Sequential):
-    """A model that seeds torch in its forward pass, and draws there what it does not use."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        torch.manual_seed(0)
-        return super().forward(inputs) + 0 * torch.rand(1)
-
-
-class Half(nn.Sequential):
-    """A model that computes in bfloat16 inside, and takes and returns float32."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return super().forward(inputs.bfloat16()).float()
+def seeded(inputs: Tensor) -> Tensor:
+    """Seed torch in the forward pass, and draw there what is not used."""
+    torch.manual_seed(0)
+    return inputs + 0 * torch.rand(1)
 
 
 class Residual(nn.Module):
@@ -134,12 +124,7 @@ def mlp(activation: type[nn.Module] = nn.ReLU) -> nn.Module:
 
 def timm(name: str, **options: int) -> Callable[[], nn.Module]:
     """Return the maker of a network of timm's, with random weights."""
-
-    def make() -> nn.Module:
-        module: nn.Module = libraries.import_library("timm").create_model(name, num_classes=10, in_chans=1, **options)
-        return module
-
-    return make
+    return lambda: libraries.import_library("timm").create_model(name, num_classes=10, in_chans=1, **options)
 
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
@@ -151,9 +136,9 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "CNN, average pooling": lambda: nn.Sequential(*cnn(pool=nn.AvgPool2d)),
     "CNN, no norm, average pooling": lambda: nn.Sequential(*cnn(norm=False, pool=nn.AvgPool2d)),
     "CNN, log-softmax": lambda: nn.Sequential(*cnn(), nn.LogSoftmax(1)),
-    "CNN, bfloat16 inside": lambda: Half(*cnn(norm=False)).bfloat16(),
-    "CNN, seeds torch": lambda: Reseeding(*cnn()),
-    "CNN, prints": lambda: Printing(*cnn()),
+    "CNN, bfloat16 inside": lambda: Around(nn.Sequential(*cnn(norm=False)).bfloat16(), Tensor.bfloat16, Tensor.float),
+    "CNN, seeds torch": lambda: Around(nn.Sequential(*cnn()), seeded),
+    "CNN, prints": lambda: Around(nn.Sequential(*cnn()), shown),
     "CNN, SiLU, global average": silu,
     "LeNet-5": lenet,
     "VGG-like": vgg,

@@ -76,6 +76,13 @@ def digits(per_class: int = 3) -> Images:
     return data.load(spec, "test", root=Path("none"), cache=Path("none"))
 
 
+def tensors(of: Images):
+    """All images, and their labels, as tensors."""
+    import torch
+
+    return torch.from_numpy(of.batch(0, len(of))), torch.from_numpy(of.labels.copy())
+
+
 def map_sizes(network, inputs) -> tuple[list[int], tuple[int, ...]]:
     """The last side of what each convolution of a network gives for some images, and the shape of the logits."""
     from torch import nn
@@ -124,8 +131,8 @@ def project(folder: Path, source: str = MODULE, card: str = CARD, **modules: str
     return path
 
 
-def harness(path: Path, **settings) -> Workspace:
-    """A harness with a store and a data root beside the project of a card; one thread, as in the tests' workers."""
+def open_workspace(path: Path, **settings) -> Workspace:
+    """A workspace with a store and a data root beside the project of a card; one thread, as in the tests' workers."""
     root = path.parents[2]
     return Workspace(Store(root / "store"), root / "data", threads=1, **settings)
 

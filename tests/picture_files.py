@@ -34,10 +34,10 @@ def folder(top: Path, sizes: dict[str, list[tuple[int, int]]] | None = None) -> 
     return top
 
 
-def get(top: Path, part: str = "test", **table) -> Images:
+def get(top: Path, side: str = "test", **table) -> Images:
     """What a card beside ``top`` gets, by default of squares of 24 pixels."""
     table = {"images": {"size": [24, 24]}, **table}
     if not {"file", "folder"} & table.keys():
         table["folder"] = f"./{top.name}"
     spec = DataSpec.model_validate({"name": "folder", **table})
-    return load(spec, part, root=Path("/nonexistent"), cache=top.parent / "cache", beside=top.parent)
+    return load(spec, side, root=Path("/nonexistent"), cache=top.parent / "cache", beside=top.parent)

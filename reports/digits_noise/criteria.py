@@ -32,7 +32,7 @@ def criteria(tables: Mapping[str, Any]) -> Iterator[Criterion]:
 def _curves(tables: Mapping[str, Any]) -> Iterator[Criterion]:
     clean = {epochs: _mean(entry["accuracy"]) for epochs, entry in tables["clean_by_epochs"].items()}
     last = max(clean)
-    printed = published.after(last).get("accuracy", math.nan)
+    printed = published.EPOCHS.get(last, {}).get("accuracy", math.nan)
     rises = all(first < second for first, second in pairwise(clean.values()))
     values = {f"after {epochs}": value for epochs, value in clean.items()} | {"published": printed}
     claim = "Without noise accuracy rises with the epochs to 0.9783 after ten"
@@ -49,14 +49,14 @@ def _digit_0(noise: Mapping[str, Any], fit: Mapping[str, Any]) -> Iterator[Crite
     recall = noise["recall[0]"]
     near = [
         abs(_mean(entry) - printed) <= DEVIATIONS * (entry["deviation"] or 0.0)
-        for entry, printed in zip(recall, published.recalls(), strict=True)
+        for entry, printed in zip(recall, published.CURVES["recall[0]"], strict=True)
     ]
     values = {"recall[0] at V = 1": _mean(recall[-1]), "accuracy there": _mean(noise["accuracy"][-1])}
     values["mean distance"] = fit["recall[0]"]["mean"]
     yield Criterion(
         "level", "Digit 0 is lost as tables 7 and 8 say: its recall is 0.162 at V = 1", values, all(near)
     )  # fmt: skip
-    points = zip(published.load()["accuracy"]["V"], noise["precision[0]"], recall, strict=True)
+    points = zip(published.AMPLITUDES, noise["precision[0]"], recall, strict=True)
     gaps = {f"V = {v:.1f}": _mean(precision) - _mean(recall_) for v, precision, recall_ in points if v >= 0.6}
     claim = "Under strong noise few other digits are taken for 0: precision[0] stays above recall[0] from V = 0.6 on"
     yield Criterion("ordering", claim, gaps, all(value > 0 for value in gaps.values()))

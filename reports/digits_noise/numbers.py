@@ -9,17 +9,12 @@ from typing import Any
 import numpy as np
 
 from reports.digits_noise import published
-from reports.digits_noise.protocol import INITIAL_WEIGHTS, PAPER_READING, READINGS
+from reports.digits_noise.protocol import INITIAL_WEIGHTS, METRICS, PAPER_READING, READINGS
 from reports.rows import unpacked
 from reports.writing import summary
 from robustness.metrics.confusion import Matrix, attractors, concentration, confusion_groups
 from robustness.metrics.registry import measure_matrix
 
-# The four that the paper prints, then the macro averages, by their names in tables.
-METRICS = {
-    "accuracy": "accuracy", "precision[0]": "precision[0]", "recall[0]": "recall[0]", "f1[0]": "F1[0]",
-    "precision": "precision, macro", "recall": "recall, macro", "f1": "F1, macro",
-}  # fmt: skip
 # How far from table 5 the mean curve over seeds may lie, on average over V, by the initial weights.
 LIMITS = {"keras": 0.004, "torch": 0.008}
 # From this share of a digit's images on another class is in its group: the paper lists none below it.
@@ -63,7 +58,7 @@ def _tables(by_epochs: Mapping[int, Curves], limit: float) -> dict[str, Any]:
         "clean_by_epochs": {e: {m: _over_seeds(m, by_epochs[e])[0] for m in METRICS} for e in epochs},
         "accuracy_by_epochs": {e: _over_seeds("accuracy", by_epochs[e]) for e in epochs},
         "noise": noise,
-        "fit": {metric: _fit(noise[metric], curve) for metric, curve in published.curves().items()},
+        "fit": {metric: _fit(noise[metric], curve) for metric, curve in published.CURVES.items()},
         "distance": {"limit": limit, **distance(final)},
         "collecting": _collecting(final),
         "groups": _groups([matrices[-1] for matrices in final]),
@@ -81,7 +76,7 @@ def _reading(by_seed: Curves) -> dict[str, Any]:
     return {
         "accuracy": _over_seeds("accuracy", by_seed),
         "distance": distance(by_seed),
-        "recall[0]": _fit(recalls, published.curves()["recall[0]"])["mean"],
+        "recall[0]": _fit(recalls, published.CURVES["recall[0]"])["mean"],
         "pairs": groups["pairs"],
         "seeds": len(firsts),
         "with_three_attractors": sum(len(named & first) >= 3 for first in firsts),
@@ -91,7 +86,7 @@ def _reading(by_seed: Curves) -> dict[str, Any]:
 
 def _mean_confusion(by_seed: Curves) -> dict[str, list[list[float]]]:
     """Return the mean over seeds of the share of each digit's images per prediction, at no, medium and full noise."""
-    amplitudes = published.load()["accuracy"]["V"]
+    amplitudes = published.AMPLITUDES
     chosen = [0, len(amplitudes) // 2, len(amplitudes) - 1]
     return {
         f"{amplitudes[i]:g}": np.mean([m[i] / np.maximum(m[i].sum(1, keepdims=True), 1) for m in by_seed], 0)
@@ -108,7 +103,7 @@ def distance(by_seed: Curves) -> dict[str, Any]:
     ``of_mean`` is the mean curve's over seeds, which the limit is for; ``of_seeds`` is that of each training alone.
     """
     curves = np.array([[measure_matrix("accuracy", m).value for m in matrices] for matrices in by_seed])
-    table = np.array(published.curves()["accuracy"])
+    table = np.array(published.CURVES["accuracy"])
     return {
         "of_mean": round(float(abs(curves.mean(axis=0) - table).mean()), 6),
         "of_seeds": summary(abs(curves - table).mean(axis=1).tolist()),
@@ -127,7 +122,7 @@ def _fit(measured: Sequence[Mapping[str, Any]], curve: Sequence[float]) -> dict[
     return {
         "mean": round(statistics.fmean(distance for distance, _ in known), 6),
         "largest": {
-            "V": published.load()["accuracy"]["V"][i],
+            "V": published.AMPLITUDES[i],
             "published": curve[i],
             "measured": measured[i]["mean"],
             "deviations": round(largest / deviation, 1) if deviation else None,
@@ -170,17 +165,18 @@ def _groups(matrices: Sequence[Matrix]) -> dict[str, Any]:
         ]
         for digit, row in enumerate(shares)
     }
-    listed = {(true, wrong) for true, drawn in published.groups().items() for wrong in drawn}
     by_seed = [{(true, wrong) for true, drawn in groups.items() for wrong in drawn} for groups in of_seeds]
     return {
         "share": SHARE,
         "digits": digits,
         "pairs": {
-            "published": len(listed),
+            "published": len(published.PAIRS),
             "of_seeds": [len(pairs) for pairs in by_seed],
-            "of_seeds_published": [len(pairs & listed) for pairs in by_seed],
+            "of_seeds_published": [len(pairs & published.PAIRS) for pairs in by_seed],
             "of_mean": sum(map(len, digits.values())),
-            "of_mean_published": sum((int(d), w["class"]) in listed for d, drawn in digits.items() for w in drawn),
+            "of_mean_published": sum(
+                (int(d), w["class"]) in published.PAIRS for d, drawn in digits.items() for w in drawn
+            ),
         },
         "attractors": [[[label, round(share, 6)] for label, share in attractors(m, 4)] for m in matrices],
     }

@@ -11,8 +11,7 @@ import numpy as np
 
 from reports.digits_noise import numbers, protocol, published
 from reports.digits_noise.criteria import criteria
-from reports.digits_noise.numbers import METRICS
-from reports.digits_noise.protocol import NAMES, PAPER_READING, READINGS
+from reports.digits_noise.protocol import FIGURES, METRICS, NAMES, PAPER_READING, READINGS
 from reports.figures import draw_strips, figure, line, strip
 from reports.paper import Paper, Result
 from reports.running import Run
@@ -24,14 +23,6 @@ from robustness.metrics.evidence import OK, Evidence
 from robustness.perturbations import GaussianNoise
 
 PICTURED = (0, 2, 5, 7)
-FIGURES = {
-    "curves": "Accuracy, precision and recall of digit 0 over V: published, and measured as mean over seeds with bars "
-    "to the least and the largest",
-    "pictures": "Digits under the paper's noise (its figures 3 and 7 to 10), shown clipped to [0, 1], and what a "
-    "network with Keras' initial weights, seed 0, takes them for",
-    "confusion": "Share of each digit's images per prediction without noise, at V = 0.5 and at V = 1 (the paper's "
-    "figures 11 to 14): mean over seeds, Keras' initial weights",
-}
 
 
 class Digits(Paper):
@@ -89,7 +80,7 @@ class Digits(Paper):
             yield criterion._replace(testable=result["source"] == "mnist", missing=missing)
 
     def headline(self, result: Result) -> tuple[str, str, str]:
-        last = published.load()["accuracy"]["values"][-1]
+        last = published.CURVES["accuracy"][-1]
         falls = next(verdict for verdict in self.verdicts(result) if "table 5" in verdict.claim)
         return "accuracy at V = 1, and table 5", f"{last:.4f}", falls.numbers
 
@@ -121,18 +112,18 @@ class Digits(Paper):
             "per_class": per_class.pop() if len(per_class) == 1 else None,
             "judged": {name: count_outcomes(verdicts) for name, verdicts in judged.items()},
             "both_claims": verdict_table(both), "wrong": published.contradictions(),
-            "deviations": GaussianNoise(accumulate=True).deviations(published.load()["accuracy"]["V"]),
+            "deviations": GaussianNoise(accumulate=True).deviations(published.AMPLITUDES),
             "trainings": sorted(trainings, key=lambda training: (-training[2], training[0], training[1])),
             "doubts": sorted({doubt for record in result["evidence"].values() for doubt in record["doubts"]}),
         }  # fmt: skip
 
     def draw(self, result: Result, folder: Path) -> list[Path]:
         curves, pictures, confusion = (folder / self.figure(result, kind) for kind in FIGURES)
-        initial, amplitudes = result["tables"]["initial"], published.load()["accuracy"]["V"]
+        initial, amplitudes = result["tables"]["initial"], published.AMPLITUDES
         with figure(curves, (9, 3.2), self.name) as canvas:
             metrics = ("accuracy", "precision[0]", "recall[0]")
             for axes, metric in zip(canvas.subplots(1, 3, sharey=True), metrics, strict=True):
-                axes.plot(amplitudes, published.curves()[metric], "k--", label="published", linewidth=1)
+                axes.plot(amplitudes, published.CURVES[metric], "k--", label="published", linewidth=1)
                 for color, (weights, name) in enumerate(NAMES.items()):
                     points = [
                         [math.nan if value is None else value for value in point["values"]]

@@ -31,12 +31,7 @@ def losses(measured: Measured, system: str, sweep: str) -> list[float]:
 
 
 def published_sweep(system: str) -> str:
-    """
-    Return the sweep of a system's row in the published tables, which names the attacked network.
-
-    >>> published_sweep("wrn"), published_sweep("wrn-adv")
-    ('fgsm-snr', 'twin-snr')
-    """
+    """Return the sweep of a system's row in the published tables, which names the attacked network."""
     return "twin-snr" if system in TWINS else "fgsm-snr"
 
 

@@ -13,7 +13,7 @@ from reports import writing
 from reports.comparing import compare
 from reports.eyes_parseval import protocol
 from reports.eyes_parseval.criteria import criteria, losses, own_sweep, published_sweep
-from reports.eyes_parseval.protocol import DENSE, EPSILONS, EXAMPLES, NAMES, NATURAL, SHARES, SYSTEMS, augmented
+from reports.eyes_parseval.protocol import DENSE, EXAMPLES, FIGURES, NAMES, NATURAL, SCALES, SYSTEMS, augmented
 from reports.figures import draw_strips, line, pair, strip
 from reports.paper import Paper, Result
 from reports.rows import Measured, mean
@@ -31,11 +31,6 @@ POINTS = np.logspace(-4, 0, 41)
 CURVES = {("clean", "0"), ("fgsm-snr", "33"), ("twin-snr", "33")}
 # Systems whose images are shown, of the first fold.
 PICTURED = ("wrn", "parseval", "wrn-adv", "parseval-adv")
-FIGURES = {
-    "snr": "accuracy over the signal-to-noise ratio",
-    "roc": "ROC curves at 33 dB",
-    "strips": "FGSM on four systems: above, the perturbation, magnified; below, the image and what it is taken for",
-}
 
 
 class Eyes(Paper):
@@ -94,10 +89,10 @@ class Eyes(Paper):
         return writing.printed(self.package)
 
     def context(self, result: Result) -> dict[str, Any]:
-        m = Measured.of(result)
+        m, full = Measured.of(result), SCALES["full"]
         folds = {
             (epsilon, share): max(len(m.folds(augmented(kind, epsilon, share), "clean")) for kind in EXAMPLES)
-            for epsilon, share in product(EPSILONS, SHARES)
+            for epsilon, share in product(full.epsilons, full.shares)
         }
         systems = [*SYSTEMS, *(system for system in DENSE if m.folds(system, "clean"))]
         return {

@@ -7,43 +7,16 @@ from typing import Any
 
 from reports import running
 
-# Of FGSM and of uniform noise, in standard deviations of each crop.
-EPSILONS = [0.001, 0.003, 0.005, 0.01, 0.03]
-# Of table 8, in dB of the standardised crop: the printed ε beside them imply an rms of 1.03 to 1.26.
-RATIOS = [50.0, 45.0, 40.0, 33.0]
-# Stored examples of approach 1, as fractions of the training set.
-SHARES = [0.25, 0.5, 0.75, 1.0]
-EXAMPLES = ("fgsm", "noise")
-# In the order of tables 8 and 10, then fully connected networks, which the README names; their sizes are not printed,
-# so they are the project's.
-SYSTEMS = ("parseval", "wrn", "parseval-adv", "wrn-adv", "cnn", "cnn-wd", "cnn-wd-adv", "cnn-orth")
-DENSE = ("dense", "dense-parseval")
-NAMES = {
-    "parseval": "Parseval", "wrn": "ResNet (WRN-16-1)", "parseval-adv": "Parseval, adversarial",
-    "wrn-adv": "ResNet, adversarial", "cnn": "CNN", "cnn-wd": "CNN, weight decay",
-    "cnn-wd-adv": "CNN, weight decay + adversarial", "cnn-orth": "CNN, orthogonality",
-    "dense": "fully connected", "dense-parseval": "fully connected, Parseval",
-}  # fmt: skip
-# Natural changes: the README's second aim is misclassification by natural transformation; it prints no number.
-NATURAL: dict[str, list[float]] = {
-    "brightness": [-0.3, 0.3], "contrast": [-0.5, 1.0], "rotation": [10.0, 20.0, 30.0], "translation": [1.0, 2.0, 4.0],
-    "gaussian-blur": [0.5, 1.0, 2.0],
-}  # fmt: skip
-# The networks on which the examples of the published row were made, if not on the system itself.
-TWINS = {"parseval-adv": "parseval", "wrn-adv": "wrn", "cnn-wd": "cnn", "cnn-wd-adv": "cnn", "cnn-orth": "cnn"}
-
-
 _PROTOCOL = running.protocol("eyes_parseval")
 SOURCES, SCALES = _PROTOCOL.sources, _PROTOCOL.scales
+EPSILONS, RATIOS, EXAMPLES, NAMES = _PROTOCOL.epsilons, _PROTOCOL.ratios, _PROTOCOL.examples, _PROTOCOL.names
+NATURAL, TWINS, FIGURES = _PROTOCOL.natural, _PROTOCOL.twins, _PROTOCOL.figures
+DENSE = [name for name in NAMES if name.startswith("dense")]
+SYSTEMS = [name for name in NAMES if name not in DENSE]
 
 
 def augmented(kind: str, epsilon: float, share: float) -> str:
-    """
-    Return the name of a system of approach 1.
-
-    >>> augmented("fgsm", 0.003, 0.25)
-    'wrn+fgsm-0.003-25'
-    """
+    """Return the name of a system of approach 1, such as ``wrn+fgsm-0.003-25``."""
     return f"wrn+{kind}-{epsilon:g}-{share:.0%}".removesuffix("%")
 
 

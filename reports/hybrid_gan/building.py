@@ -63,13 +63,7 @@ class Forged:
 
 
 def divided(labels: Array, counts: Sequence[int], seed: int) -> tuple[Indices, Indices]:
-    """
-    Draw ``counts`` rows of each class for the hybrid set; return the rest first, for targets and generators.
-
-    >>> rest, chosen = divided(np.array([0, 0, 0, 1, 1, 1]), [2, 1], seed=0)
-    >>> sorted(rest.tolist() + chosen.tolist()), len(chosen)
-    ([0, 1, 2, 3, 4, 5], 3)
-    """
+    """Draw ``counts`` rows of each class for the hybrid set; return the rest first, for targets and generators."""
     for label, (size, count) in enumerate(zip(np.bincount(labels, minlength=len(counts)), counts, strict=True)):
         if not 0 < count < size:
             raise DataError(
@@ -102,9 +96,6 @@ def forged(target: Target, images: Images, strengths: Sequence[float] = STRENGTH
     Perturb every image towards the likeliest wrong class with the smallest k that misleads the target, as bytes.
 
     An image that no k misleads has the largest one.
-
-    Raises:
-        DataError: If a k is not above 0, or the generator returns values that are not finite.
     """
     if not strengths or min(strengths) <= 0:
         raise DataError(
@@ -147,16 +138,8 @@ def write(
     Write the hybrid set of some images, "train" and "test", as an array file; return its counts.
 
     Every image is in it twice, real and adversarial, one after the other; the targets take turns in an order that the
-    seed decides. The images of one target are stored beside the file until all are complete, so an interrupted build
-    continues. A file with the same inputs is left as it is.
-
-    Args:
-        parts: The images.
-        sources: Their rows in their data set.
-        targets: The attacked classifiers with their generators.
-        file: The array file.
-        strengths: k in the order in which they are tried.
-        seed: Decides which target forges which image.
+    seed decides. ``sources`` are the images' rows in their data set. The images of one target are stored beside the
+    file until all are complete, so an interrupted build continues. A file with the same inputs is left as it is.
     """
     made_of = digest(
         [target.key for target in targets], [images.fingerprint for images in parts.values()],

@@ -21,10 +21,6 @@ from robustness.cards import Card
 from robustness.metrics.evidence import Evidence
 from robustness.util import hardware
 
-SWEEPS = {
-    "own": "the generator of the set", "another": "a generator with another seed", "fgsm": "FGSM on itself",
-    "anew": "a generator fitted to itself", "noise": "uniform noise",
-}  # fmt: skip
 TWINS = {"classify": "hybrid", "clean": "real alone"}
 PANELS = {"own": "generators of the set", "anew": "generators fitted to the network itself"}
 
@@ -156,7 +152,7 @@ class Hybrid(Paper):
         sizes = [2 * sum(COUNTS.values()), 20 * VALIDATION, 20 * TEST]
         best_real = {name: max(real for real, _ in printed["streams"][name][:2]) for name in CLASSIFIERS}
         return {
-            "n": n, "printed": printed, "protocol": protocol, "source": result["source"], "sweeps": SWEEPS,
+            "n": n, "printed": printed, "protocol": protocol, "source": result["source"], "sweeps": protocol.SWEEPS,
             "twins": TWINS, "probes": building.PROBES, "kinds": building.KINDS, "is_whole_number": is_whole_number,
             "best_real": best_real, "best": max(best_real, key=lambda name: best_real[name]),
             "shares": ":".join(f"{100 * size / sum(sizes):.0f}" for size in sizes), "last": last,
@@ -214,12 +210,7 @@ def absent(result: Result) -> list[str]:
 
 
 def is_whole_number(percent: float, images: float) -> bool:
-    """
-    Return whether a printed rate is that of a whole number of images.
-
-    >>> is_whole_number(89.33, 300), is_whole_number(89.33, 500)
-    (True, False)
-    """
+    """Return whether a printed rate is that of a whole number of images."""
     near = round(percent / 100 * images)
     return any(round(100 * count / images, 2) == percent for count in (near - 1, near, near + 1))
 

@@ -9,30 +9,14 @@ from typing import Any
 from reports import running
 from reports.running import Run
 
-# Table 1: training images of each class, of either kind.
-COUNTS = {
-    "airplane": 2000, "automobile": 1669, "bird": 2028, "cat": 2019, "deer": 2200, "dog": 2031, "frog": 2081,
-    "horse": 2257, "ship": 2032, "truck": 2439,
-}  # fmt: skip
-# Of each class, of either kind.
-VALIDATION, TEST = 500, 500
-# The fraction of a set by which the epoch is chosen, so that the rest is table 1's.
-HELD_OUT = 10 * VALIDATION / (sum(COUNTS.values()) + 10 * VALIDATION)
 _PROTOCOL = running.protocol("hybrid_gan")
 SOURCES, SCALES, NETWORKS = _PROTOCOL.sources, _PROTOCOL.scales, _PROTOCOL.networks
+COUNTS, VALIDATION, TEST = _PROTOCOL.counts, _PROTOCOL.validation, _PROTOCOL.test
+TARGETS, CLASSIFIERS, HEADS = _PROTOCOL.targets, _PROTOCOL.classifiers, _PROTOCOL.heads
+STREAMS, EPSILONS, SWEEPS = _PROTOCOL.streams, _PROTOCOL.epsilons, _PROTOCOL.sweeps
 TITLES = {name: network["title"] for name, network in NETWORKS.items()}
-# The text says five and names three; the other two are those of public code of the same attack.
-TARGETS = ("resnet56", "vgg19_bn", "mobilenet", "shufflenet", "repvgg_a2")
-CLASSIFIERS = ("vgg19_bn", "shufflenet", "repvgg_a2", "resnet50")
-# ResNet-50 is no target, so the generator that it meets is that of the other residual network.
-ATTACKED_AS = {"resnet50": "resnet56"}
-HEADS = {"classify": "ten classes", "detect": "real or adversarial"}
-# Epochs after which a network's training ended, of 99.
-STOPPED = {"vgg19_bn": 53}
-MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
-EPSILONS = [0.0078, 0.0157, 0.0314, 0.05, 0.1]
-# Fractions of adversarial images in the contaminated streams.
-STREAMS = (0.03, 0.05, 0.10)
+# The fraction of a set by which the epoch is chosen, so that the rest is table 1's.
+HELD_OUT = 10 * VALIDATION / (sum(COUNTS.values()) + 10 * VALIDATION)
 # Files in the data root of a run.
 TARGET_DATA, HYBRID, REAL = "targets.npz", "hybrid.npz", "real.npz"
 # The part of a result that has the targets.
@@ -55,9 +39,6 @@ def parts(source: str) -> dict[str, list[str]]:
     Return the parts of a result in the order in which they are measured, and the networks of each.
 
     A network that saw the hybrid set and its twin are compared image by image, so they are in one part.
-
-    >>> list(parts("cifar10"))[:2], parts("cifar10")["vgg19_bn"]
-    (['targets', 'vgg19_bn'], ['cifar10-classify-vgg19_bn', 'cifar10-clean-vgg19_bn'])
     """
     return {
         UNDEFENDED: [f"{source}-target-{name}" for name in TARGETS],
@@ -68,17 +49,12 @@ def parts(source: str) -> dict[str, list[str]]:
 
 def epochs(scale: Any, network: str) -> int:
     """Return for how many epochs a network is trained."""
-    return int(min(scale.epochs, STOPPED.get(network, scale.epochs)))
+    return int(min(scale.epochs, NETWORKS[network].get("stopped", scale.epochs)))
 
 
 def attacked_as(network: str) -> str:
-    """
-    Return the target whose generator attacks a network.
-
-    >>> attacked_as("vgg19_bn"), attacked_as("resnet50")
-    ('vgg19_bn', 'resnet56')
-    """
-    return ATTACKED_AS.get(network, network)
+    """Return the target whose generator attacks a network."""
+    return str(NETWORKS[network].get("attacked_as", network))
 
 
 def probes(network: str) -> str:
@@ -165,7 +141,7 @@ def _card(name: str, scale: Any, data: Mapping[str, Any], outputs: int = 10, pas
         "model": {
             "factory": network["factory"],
             "arguments": {
-                **network.get("arguments", {}), "width": scale.width, "mean": MEAN, "std": STD, "outputs": outputs
+                **network.get("arguments", {}), "width": scale.width, **_PROTOCOL.statistics, "outputs": outputs
             },
         },
         "recipe": {

@@ -69,15 +69,8 @@ def streams(
     """
     Draw streams of images with a fraction of adversarial ones, and count the correct predictions of either kind.
 
-    Images of one stream differ from each other. The Wilson interval is that of one stream, such as the paper's; the
-    smallest and the largest rate are those of all streams.
-
-    Args:
-        correct: Whether each test image is predicted correctly, (N,).
-        kinds: 1 for adversarial images, 0 for real ones, (N,).
-        size: Images of a stream.
-        draws: Number of streams.
-        seed: Decides the draws.
+    Images of one stream differ from each other. ``kinds`` are 1 for adversarial images, 0 for real ones. The Wilson
+    interval is that of one stream, such as the paper's; the smallest and the largest rate are those of all streams.
     """
     rows_of = [np.flatnonzero(kinds == kind) for kind in (0, 1)]
     for number, share in enumerate(STREAMS):

@@ -108,14 +108,7 @@ def _shapes(clean: Row, cells: Sequence[Row]) -> dict[str, Any]:
 
 
 def threshold(probabilities: npt.ArrayLike, share: float = FALSE_ALARMS) -> float:
-    """
-    Return the smallest attack probability above which at most a fraction of the images lies.
-
-    >>> threshold([0.1, 0.4, 0.2, 0.3], share=0.25)
-    0.3
-    >>> threshold([0.1, 0.4, 0.2, 0.3], share=0.0)
-    0.4
-    """
+    """Return the smallest attack probability above which at most a fraction of the images lies."""
     rising = np.sort(np.asarray(probabilities, float))
     return float(rising[len(rising) - 1 - math.floor(share * len(rising) + 1e-9)])
 

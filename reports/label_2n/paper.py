@@ -10,7 +10,7 @@ from typing import Any, ClassVar, get_args
 from reports import paper, writing
 from reports.comparing import compare
 from reports.figures import line, pair
-from reports.label_2n import criteria, numbers, protocol, tables, whitebox
+from reports.label_2n import criteria, numbers, protocol, tables, theory, whitebox
 from reports.label_2n.numbers import READINGS, Measured, measured, readings
 from reports.label_2n.protocol import NAMES, TITLES, systems
 from reports.paper import Paper, Result
@@ -84,8 +84,7 @@ class Label(Paper):
         verdicts = [[judge(criterion, m.scale) for criterion in criteria.criteria(other)] for other in others.values()]
         return {
             "title": f"{TITLES[m.source]}, scale {m.scale}", "m": m, "systems": systems, "names": NAMES,
-            "tables": tables,
-            "criteria": criteria,
+            "tables": tables, "criteria": criteria, "steps": theory.steps,
             "reading": READINGS[0], "others": others, "compare": compare, "mean": mean,
             "published": writing.printed(self.package).get(m.source, {}),
             "other_verdicts": list(zip(*verdicts, strict=True)),

@@ -8,51 +8,24 @@ from typing import Any
 
 from reports import running
 
-# ε of the curves; 0 is the clean pass that every card has.
-CURVE = [0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
+_PROTOCOL = running.protocol("label_2n")
+SOURCES, SCALES, NAMES, TITLES, VARIANTS = (
+    getattr(_PROTOCOL, name) for name in ("sources", "scales", "names", "titles", "variants")
+)
+CURVE, FALSE_ALARMS = _PROTOCOL.curve, _PROTOCOL.false_alarms
 MIXED = {"uniform": [0.0, 0.5], "clean_fraction": 0.5}
-# ε of the attacks of many steps: mostly not detected.
-SMALL = [round(size / 255, 4) for size in (2, 4, 8)]
-# Numbers of features, of the attack that changes few, on the systems that are trained with it or its like.
-FEATURES = [1, 5, 20]
-# Of the adaptive attack: weights of the attack probability, of which the best counts for each image, and radii of its
-# balls in ε: the strengths double each time, so what is found at one is looked for at the next.
-WEIGHTS, RADII = [0.0, 1.0, 10.0], [1.0, 0.5, 0.25]
 # Systems that cannot detect an attack, and get the detector BIN beside them.
 FILTERED = ("plain", "adv", "cdaec", "distill")
 # Systems whose detector can also be trained on examples of themselves; the others' is that of the undefended network.
 BESIDE = ("adv", "cdaec", "distill")
-# What is evaluated, by the names of the tables: each has an accuracy without the filter and with it. `+bin`: the
-# detector was trained on examples of the undefended network of the fold, the twin of the substitute.
-NAMES = {
-    "plain+bin": "undefended", "adv+bin": "ADV", "null": "NULL", "null-stg": "NULL, sparse", "2n": "2N",
-    "cdaec+bin": "CDAEC", "distill+bin": "DISTILL",
-}  # fmt: skip
 # `+own`: the detector was trained on examples of the model that it stands beside.
 SYSTEMS = (*NAMES, *(f"{kind}+own" for kind in BESIDE))
-TITLES = {"gtsrb": "GTSRB", "cifar10": "CIFAR-10", "digits": "digits"}
-# Fraction of clean validation images that the second threshold discards; the first one is 0.5.
-FALSE_ALARMS = 0.01
-
-# Systems of the first fold by which the causes of 2N's sensitivity are looked for.
-VARIANTS = {
-    "2n": "2N, as measured",
-    "2n-long": "2N, three times the epochs",
-    "2n-sharp": "2N without smoothing",
-    "2n-elsewhere": "2N, trained on examples of the undefended network",
-    "plain+bin": "BIN, as measured: trained on examples of the undefended network",
-    "plain+bin-on-2n": "BIN, trained on examples of 2N",
-}
 
 
 def systems(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the systems that were measured, in the order of the tables."""
     measured = {row["system"] for row in rows}
     return [system for system in NAMES if system in measured]
-
-
-_PROTOCOL = running.protocol("label_2n")
-SOURCES, SCALES = _PROTOCOL.sources, _PROTOCOL.scales
 
 
 def scale(name: str, source: str) -> Any:
@@ -90,29 +63,10 @@ def cards(source: str, scale: Any, number: int) -> dict[str, dict[str, Any]]:
     return tables
 
 
-# Beyond the classes: one class for attacked images, or one for each class. BIN has two in all.
-OUTPUTS = {"null": (1, 1), "null-stg": (1, 1), "2n": (2, 0), "bin": (0, 2)}
-DECISIONS = {"null": "null", "null-stg": "null", "2n": "2n"}
-# A squared error's gradient is far smaller than a cross-entropy's; Adam does not mind.
-DENOISING: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.002, "weight_decay": 0.0}
-RECIPES: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
-    "plain": ("plain", {}, {}),
-    "adv": ("adversarial", {}, {}),
-    "null": ("null", {}, {}),
-    "null-stg": ("null_sparse", {}, {"attacked": "plain"}),
-    "2n": ("twon", {}, {}),
-    "teacher": ("plain", {"temperature": 20.0}, {}),
-    "distill": ("distillation", {"temperature": 20.0}, {"teacher": "teacher"}),
-    "bin": ("detector", {}, {"attacked": "plain"}),
-    "cdaec": ("behind", {}, {"denoised": "denoiser", "attacked": "plain"}),
-    "denoiser": ("denoising", DENOISING, {"classifier": "plain"}),
-}
-
-
 def _card(source: Any, scale: Any, name: str, kind: str, split: Mapping[str, Any], fold: str = "") -> dict[str, Any]:
     alone, _, filtered = kind.partition("+")
     detects = kind.partition("-")[0] == "bin"
-    factor, extra = OUTPUTS.get("bin" if detects else kind, (1, 0))
+    factor, extra = _PROTOCOL.outputs.get("bin" if detects else kind, (1, 0))
     arguments: dict[str, Any] = {"width": scale.width, "mean": source.mean, "std": source.std}
     arguments |= {"outputs": factor * source.classes + extra, **(source.detector if detects else {})}
     if filtered:
@@ -122,7 +76,7 @@ def _card(source: Any, scale: Any, name: str, kind: str, split: Mapping[str, Any
     else:
         factory = f"{source.systems}:denoised" if kind in ("cdaec", "denoiser") else source.network
         recipe, needs = _recipe(source, scale, kind, detects)
-    decision = DECISIONS.get(kind, "bin" if filtered else "argmax")
+    decision = _PROTOCOL.decisions.get(kind, "bin" if filtered else "argmax")
     if needs:
         recipe["needs"] = {role: f"{fold}-{other}.toml" for role, other in needs.items()}
     return {
@@ -143,17 +97,16 @@ def _data(source: Any, split: Mapping[str, Any]) -> dict[str, Any]:
 def _recipe(source: Any, scale: Any, kind: str, detects: bool) -> tuple[dict[str, Any], dict[str, str]]:
     # At the short scale CDAEC is the autoencoder before the undefended network.
     alike = "bin" if detects else "denoiser" if kind == "cdaec" and not scale.behind else kind
-    module, arguments, needs = RECIPES[alike]
-    if detects and kind != "bin":
-        needs = {"attacked": kind.removeprefix("bin-")}
-    plan: dict[str, Any] = {**scale.plan, **({"flip": True} if source.flip else {}), **arguments}
+    recipe = _PROTOCOL.recipes[alike]
+    needs = {"attacked": kind.removeprefix("bin-")} if detects and kind != "bin" else recipe.get("needs", {})
+    plan: dict[str, Any] = {**scale.plan, **({"flip": True} if source.flip else {}), **recipe.get("arguments", {})}
     if scale.shifts and source.shift:
         plan["shift"] = source.shift
     if kind == "null":
         plan["clean_epochs"] = round(scale.clean_share * scale.plan["epochs"])
     if kind == "null-stg":
         plan |= scale.sparse
-    return {"callable": f"models.defences.{module}:fit", "arguments": plan, "start": "manual"}, needs
+    return {"callable": f"models.defences.{recipe['module']}:fit", "arguments": plan, "start": "manual"}, needs
 
 
 def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str, scale: Any) -> dict[str, dict[str, Any]]:
@@ -188,17 +141,7 @@ def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str, scale: Any)
 
 def _white(count: int, *, sparse: bool) -> dict[str, Any]:
     """Return the attacks on the system itself, of one step and of many, that do and do not evade the detector."""
-    steps = {"steps": count, "relative_step_size": 2 / count, "random_start": False, "strengths": SMALL}
-    return {
-        "fgsm": {"kind": "fgsm", "strengths": [*SMALL, 0.1, 0.3]},
-        "pgd": {"kind": "pgd", **steps},
-        "adaptive-1": {
-            "kind": "adaptive-pgd",
-            **steps,
-            "steps": 1,
-            "relative_step_size": 1.0,
-            "detector_weights": WEIGHTS,
-        },
-        "adaptive": {"kind": "adaptive-pgd", **steps, "detector_weights": WEIGHTS, "radius_fractions": RADII},
-        **({"stg": {"kind": "stg", "strengths": FEATURES}} if sparse else {}),
-    }
+    tables = {name: dict(table) for name, table in _PROTOCOL.white.items() if sparse or name != "stg"}
+    for name, steps in (("pgd", count), ("adaptive-1", 1), ("adaptive", count)):
+        tables[name] |= {"steps": steps, "relative_step_size": 2 / steps if steps > 1 else 1.0, "random_start": False}
+    return tables

@@ -6,21 +6,11 @@ from typing import Any
 
 from reports import running
 
-# By the attack of their training, as the page names them.
-SYSTEMS = {"plain": "undefended", "fgsm": "FGSM training", "pgd": "PGD-7 training"}
-DEFENDED = [system for system in SYSTEMS if system != "plain"]
-ATTACKS = {"fgsm": "FGSM", "pgd": "PGD"}
-# 1/255 to 32/255, in units of the pixel range.
-EPSILONS = [0.0039, 0.0078, 0.0157, 0.0314, 0.0627, 0.1255]
-# The usual budget in L∞, by which the criteria judge.
-USUAL, BUDGET = "0.0314", "8/255"
-SEEDS = (0, 1, 2)
-# Of PGD, by which the trained networks are attacked.
-STEPS = 20
-
-
 _PROTOCOL = running.protocol("signs_adversarial")
-SOURCES, SCALES = _PROTOCOL.sources, _PROTOCOL.scales
+SOURCES, SCALES, SYSTEMS, ATTACKS = _PROTOCOL.sources, _PROTOCOL.scales, _PROTOCOL.systems, _PROTOCOL.attacks
+USUAL, BUDGET, SEEDS = _PROTOCOL.usual, _PROTOCOL.budget, _PROTOCOL.seeds
+DEFENDED = [system for system in SYSTEMS if system != "plain"]
+STEPS = _PROTOCOL.sweeps["pgd"]["steps"]
 
 
 def cards(source: str, scale: Any, seed: int) -> dict[str, dict[str, Any]]:
@@ -42,28 +32,16 @@ def _card(source: Any, name: str, scale: Any, seed: int, system: str) -> dict[st
 
 
 def recipe(system: str, scale: Any) -> dict[str, Any]:
-    """
-    Return callable and arguments of a training; both defences have one objective and differ in its attack alone.
-
-    >>> recipe("pgd", SCALES["full"])["callable"]
-    'models.defences.iterated:fit'
-    """
-    plan = {
-        "epochs": scale.epochs, "optimizer": "adamw", "learning_rate": 0.003, "weight_decay": 0.01, "warmup": 0.2,
-        "shift": 3, **scale.plan,
-    }  # fmt: skip
-    attack = {"epsilon": 0.0627}
-    module, arguments = {
-        "plain": ("plain", {}), "fgsm": ("adversarial", attack), "pgd": ("iterated", {**attack, "steps": 7}),
-    }[system]  # fmt: skip
-    return {"callable": f"models.defences.{module}:fit", "arguments": {**plan, **arguments}}
+    """Return callable and arguments of a training; both defences have one objective and differ in its attack alone."""
+    module, arguments = (_PROTOCOL.trainings[system][key] for key in ("module", "arguments"))
+    return {
+        "callable": f"models.defences.{module}:fit",
+        "arguments": {**_PROTOCOL.plan, "epochs": scale.epochs, **scale.plan, **arguments},
+    }
 
 
 def _sweeps(twin: str, system: str) -> dict[str, dict[str, Any]]:
     """Return both attacks on the network itself and, for a defended one, those made on its undefended twin."""
-    attacks: dict[str, dict[str, Any]] = {
-        "fgsm": {"kind": "fgsm", "strengths": EPSILONS},
-        "pgd": {"kind": "pgd", "steps": STEPS, "relative_step_size": 0.1, "strengths": EPSILONS},
-    }
+    attacks = {name: {**table, "strengths": _PROTOCOL.epsilons} for name, table in _PROTOCOL.sweeps.items()}
     twins = {f"twin-{name}": {**table, "source": twin} for name, table in attacks.items()}
     return attacks if system == "plain" else attacks | twins

@@ -10,10 +10,12 @@ from pathlib import Path
 import helpers
 import numpy as np
 import pytest
+import torch
 
 from robustness import cards
 from robustness.cards import selection
 from robustness.cards.from_options import CardOptions, arguments
+from robustness.claims import judge
 from robustness.classifiers.weights import to_bytes
 from robustness.cli import main
 from robustness.errors import CardError
@@ -36,16 +38,11 @@ def folder(tmp_path, monkeypatch, own_path):
     pixels = digits.stored(0, len(digits))[:, 0]
     means = np.stack([digits.batch(0, 60)[digits.labels == c].mean(0).ravel() for c in range(10)])
     # A fifth: of larger logits some probabilities round to 1, which is a doubt, and no claims are written then.
-    model[1].weight.data, model[1].bias.data = (helpers_tensor(v) for v in (means / 5, -(means**2).sum(1) / 10))
+    model[1].weight.data = torch.from_numpy(means / 5).float()
+    model[1].bias.data = torch.from_numpy(-(means**2).sum(1) / 10).float()
     (tmp_path / "w.safetensors").write_bytes(to_bytes(model.state_dict(), {}))
     np.savez(tmp_path / "test.npz", test_x=pixels, test_y=digits.labels)
     return tmp_path
-
-
-def helpers_tensor(values):
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
 
 
 def draft(folder, **settings):
@@ -59,7 +56,7 @@ def test_a_draft_is_the_card_that_its_table_would_be(folder):
     card = draft(folder).card()
     assert (card.name, card.weights, card.project) == ("w", folder / "w.safetensors", folder)
     assert (card.file.data.name, card.file.data.file, card.file.data.beside_card) == ("array", "./test.npz", True)
-    images = helpers.harness(folder / "made" / "models" / "x.toml").images(card)
+    images = helpers.open_workspace(folder / "made" / "models" / "x.toml").images(card)
     assert np.array_equal(images.labels, helpers.digits(6).labels)
 
 
@@ -142,13 +139,13 @@ def test_a_file_of_one_part_is_tested_on_whole(folder):
     digits = helpers.digits(6)
     np.savez(folder / "test.npz", x=digits.stored(0, 60)[:, 0], y=digits.labels)
     card = draft(folder).card()
-    assert len(helpers.harness(folder / "made" / "models" / "x.toml").images(card)) == 60
+    assert len(helpers.open_workspace(folder / "made" / "models" / "x.toml").images(card)) == 60
 
 
 def test_a_file_without_a_training_part_says_so(folder):
     """Catches: a KeyError where a recipe asks for images that are not there."""
     with pytest.raises(Exception, match=r"test test has no train part; add one"):
-        helpers.harness(folder / "made" / "models" / "x.toml").images(draft(folder).card(), "train")
+        helpers.open_workspace(folder / "made" / "models" / "x.toml").images(draft(folder).card(), "train")
 
 
 @pytest.mark.parametrize("given", ["net (final) é.pt", "a:b[c].pt", "…"])
@@ -184,12 +181,10 @@ def test_init_writes_a_card_that_loads_and_holds(folder, call):
     assert (code, err) == (0, ""), err
     assert "robustness-card w.toml" in out
     card = cards.load(folder / "w.toml")
-    from robustness.claims import judge
-
-    harness = helpers.harness(folder / "made" / "models" / "x.toml")
+    workspace = helpers.open_workspace(folder / "made" / "models" / "x.toml")
     claims = list(card.claims())
     assert {claim.sweep for claim in claims} >= {"clean", "normal"}
-    assert all(judge(claim, harness.evidence(card, claim.sweep)).passed for claim in claims)
+    assert all(judge(claim, workspace.evidence(card, claim.sweep)).passed for claim in claims)
 
 
 def test_init_writes_no_claims_while_a_doubt_stands(folder, call):
@@ -296,9 +291,9 @@ def test_weights_outside_of_the_project_are_said(folder, tmp_path_factory):
     for given, outside in ((str(far), True), ("w.safetensors", False)):
         table = draft(folder).table()
         table["model"]["weights"] = given
-        harness = helpers.harness(folder / "made" / "models" / "x.toml")
-        harness.weights(cards.parse_card(table, folder / "c.toml"))
-        assert any("lie outside of its project" in notice for notice in harness.notices) == outside
+        workspace = helpers.open_workspace(folder / "made" / "models" / "x.toml")
+        workspace.weights(cards.parse_card(table, folder / "c.toml"))
+        assert any("lie outside of its project" in notice for notice in workspace.notices) == outside
 
 
 # ------------------------------------------------------------------ the project's table

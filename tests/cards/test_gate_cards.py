@@ -34,10 +34,7 @@ def test_a_gate_reads_everything_where_it_names_nothing(tmp_path):
             '[gate]\nkind = "weights"\nmargin = 0.02\n',
             "(gate.kind: weights → paired); rewrite the file with: robustness migrate",
         ),
-        (
-            '[gate]\nkind = "recipe"\n',
-            "(gate.kind: recipe → retraining); rewrite the file with: robustness migrate",
-        ),
+        ('[gate]\nkind = "recipe"\n', "(gate.kind: recipe → retraining); rewrite the file with: robustness migrate"),
         ('[gate]\nkind = "recpie"\n', "gate.kind = 'recpie': Input should be 'paired' or 'retraining'"),
         ('[gate]\nkind = "weigths"\nmargin = 0.02\n', "gate.kind = 'weigths'"),
         ('[gate]\nkind = "paired"\nmargin = 2.0\n', "gate.margin = 2.0"),

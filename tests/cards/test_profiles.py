@@ -100,7 +100,7 @@ def test_the_shape_that_a_card_says_is_held_against_its_images(tmp_path):
     """Catches: strengths for 224 pixels swept over 28."""
     card = load(tmp_path, CARD.replace('"quick"', '"quick"\nshape = [3, 224, 224]', 1))
     with pytest.raises(DataError, match=r"shape = \[3, 224, 224\]: must be that of digits test, \[1, 28, 28\]"):
-        helpers.harness(card.path).images(card)
+        helpers.open_workspace(card.path).images(card)
 
 
 # ------------------------------------------------------------------ what they cost

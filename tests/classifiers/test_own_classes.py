@@ -4,7 +4,7 @@ import found_models
 import numpy as np
 import pytest
 import torch
-from found_models import card, harness, vit_folder
+from found_models import card, open_workspace, vit_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -111,7 +111,7 @@ def test_a_folders_own_classes_are_matched_in_a_sweep(tmp_path):
     made = card(tmp_path, 'factory = "hf:vit"')
     pixels = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 3), dtype=np.uint8)
     images = from_arrays(pixels, [0, 1, 2] * 2 + [0, 1], ("seven", "Two", "nine"))
-    of = harness(tmp_path, images, made)
+    of = open_workspace(tmp_path, images, made)
     evidence = of.evidence(made)
     assert "found: 3 of the model's 10 classes are used, matched by name" in of.notices
     with torch.inference_mode():
@@ -126,7 +126,7 @@ def test_a_folders_own_classes_are_matched_in_a_sweep(tmp_path):
     assert evidence.predictions[0].tolist() == logits[:, [7, 2, 9]].argmax(1).tolist()
     wrong = from_arrays(pixels, [0, 1] * 4, ("seven", "twenty"))
     with pytest.raises(ModelError, match="classes that the model does not know: twenty"):
-        harness(tmp_path, wrong, made).evidence(made)
+        open_workspace(tmp_path, wrong, made).evidence(made)
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
@@ -162,7 +162,7 @@ def test_classes_by_table_in_a_card(tmp_path):
     lines = ['factory = "torchvision:shufflenet_v2_x0_5"', "arguments = { num_classes = 12 }", "seed = 0"]
     made = card(tmp_path, *lines, "[model.classes]", *(f'"{i}" = [{i}, {i + 10}]' for i in range(2)),
                 *(f'"{i}" = {i}' for i in range(2, 10)))  # fmt: skip
-    of = harness(tmp_path)
+    of = open_workspace(tmp_path)
     assert of.evidence(made).status == ("ok",)
     assert "found: 12 outputs of the model stand for 10 classes, their probabilities are summed" in of.notices
     other = card(tmp_path, *lines, "[model.classes]", *(f'"{i}" = {i + 1}' for i in range(10)))

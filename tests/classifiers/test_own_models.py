@@ -8,7 +8,7 @@ import helpers
 import numpy as np
 import pytest
 import torch
-from found_models import card, harness, onnx_apart, vit_folder
+from found_models import card, onnx_apart, open_workspace, vit_folder
 from PIL import Image
 from torch import nn
 
@@ -59,7 +59,7 @@ def test_a_folder_gives_the_logits_of_the_librarys_own_pipeline(tmp_path, transf
     folder = vit_folder(tmp_path / "models" / "vit", **processor)
     made = card(tmp_path, 'factory = "hf:vit"')
     images = from_arrays(colours(), [0, 1, 2, 3, 4, 9], tuple("abcdefghij"))
-    model = harness(tmp_path, images, made).classifier(made).module
+    model = open_workspace(tmp_path, images, made).classifier(made).module
     pipeline = transformers.pipeline(
         "image-classification",
         model=transformers.AutoModelForImageClassification.from_pretrained(folder),
@@ -85,10 +85,10 @@ def test_a_folder_with_other_weights_is_other_evidence_wherever_it_lies(tmp_path
         card(tmp_path / home, f'factory = "hf:{folder.name}"')
         for home, folder in zip(("one", "other"), made, strict=True)
     )
-    first = harness(tmp_path / "one").model_key_fields(one)
-    assert harness(tmp_path / "other").model_key_fields(other) == first
+    first = open_workspace(tmp_path / "one").model_key_fields(one)
+    assert open_workspace(tmp_path / "other").model_key_fields(other) == first
     found_models.edit(made[1] / "preprocessor_config.json", image_mean=[0.1, 0.1, 0.1])
-    assert harness(tmp_path / "other").model_key_fields(other) != first
+    assert open_workspace(tmp_path / "other").model_key_fields(other) != first
 
 
 def test_a_folder_of_another_architecture_is_refused(tmp_path, transformers):
@@ -97,7 +97,7 @@ def test_a_folder_of_another_architecture_is_refused(tmp_path, transformers):
     found_models.edit(folder / "config.json", hidden_size=32, num_hidden_layers=3)
     made = card(tmp_path, 'factory = "hf:vit"')
     with pytest.raises(ModelError, match=r"weights of another architecture: missing: .* of another shape: ") as caught:
-        harness(tmp_path).classifier(made)
+        open_workspace(tmp_path).classifier(made)
     assert "instead of" in str(caught.value)
     assert str(made.path) in str(caught.value)
 
@@ -108,11 +108,11 @@ def test_a_folder_whose_weights_or_processor_are_gone(tmp_path, transformers):
     made = card(tmp_path, 'factory = "hf:vit"')
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match=r"the normalisation is unknown .* mean = \[\.\.\.\]"):
-        harness(tmp_path).classifier(made)
+        open_workspace(tmp_path).classifier(made)
     card(tmp_path, 'factory = "hf:vit"', 'preprocessing = "none"')
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"the folder has no weights; it needs one of model\.safetensors"):
-        harness(tmp_path).classifier(made)
+        open_workspace(tmp_path).classifier(made)
     (folder / "config.json").unlink()
     with pytest.raises(CardError, match=r"must be a folder with a config\.json"):
         card(tmp_path, 'factory = "hf:vit"')
@@ -129,7 +129,7 @@ def test_code_in_a_folder_is_not_run(tmp_path, transformers):
     )
     made = card(tmp_path, 'factory = "hf:vit"')
     with pytest.raises(ModelError, match="transformers cannot build a classifier"):
-        harness(tmp_path).classifier(made)
+        open_workspace(tmp_path).classifier(made)
     assert not (tmp_path / "ran").exists()
 
 
@@ -214,11 +214,11 @@ def test_random_weights_of_a_library_are_those_of_the_seed(tmp_path, library):
     found_models.imported(library)
     lines = [f'factory = "{library}:resnet18"', "arguments = { num_classes = 10 }"]
     made = card(tmp_path, *lines, "seed = 3")
-    of = harness(tmp_path)
+    of = open_workspace(tmp_path)
     first = of.classifier(made).module
     assert of.notices == ["found: its weights are random (seed 3), as the card says"]
-    again = harness(tmp_path / "again").classifier(made).module
-    other = harness(tmp_path).classifier(card(tmp_path, *lines, "seed = 4")).module
+    again = open_workspace(tmp_path / "again").classifier(made).module
+    other = open_workspace(tmp_path).classifier(card(tmp_path, *lines, "seed = 4")).module
     values = [unwrap(module).state_dict()["conv1.weight"] for module in (first, again, other)]
     assert torch.equal(values[0], values[1])
     assert not torch.equal(values[0], values[2])
@@ -233,7 +233,7 @@ def test_a_sweep_of_a_librarys_model_says_what_was_done(tmp_path):
     """Catches: normalisation that no reader of the run is told of; a warm run that does not say it."""
     made = card(tmp_path, 'factory = "torchvision:shufflenet_v2_x0_5"', "arguments = { num_classes = 10 }", "seed = 0")
     for _ in range(2):
-        of = harness(tmp_path)
+        of = open_workspace(tmp_path)
         assert of.evidence(made, "fgsm").status == ("ok",)
         (said,) = [notice for notice in of.notices if "normalised" in notice]
         assert "mean 0.485, 0.456, 0.406, std 0.229, 0.224, 0.225" in said
@@ -308,10 +308,10 @@ def test_a_model_that_a_library_has_not(tmp_path, library):
     found_models.imported(library)
     made = card(tmp_path, f'factory = "{library}:resnet81"', "seed = 0")
     with pytest.raises(ModelError, match=f"{library} has no classifier 'resnet81'; did you mean 'resnet.*nothing is d"):
-        harness(tmp_path).classifier(made)
+        open_workspace(tmp_path).classifier(made)
     made = card(tmp_path, f'factory = "{library}:resnet18"', "seed = 0", "arguments = { depth = 3 }")
     with pytest.raises(ModelError, match=f"{library}:resnet18 raised TypeError"):
-        harness(tmp_path).classifier(made)
+        open_workspace(tmp_path).classifier(made)
 
 
 def test_a_model_without_classes_is_refused(tmp_path, timm):
@@ -320,7 +320,7 @@ def test_a_model_without_classes_is_refused(tmp_path, timm):
     with pytest.raises(
         ModelError, match=r"the model returns features and has no classes; write arguments = \{ num_classes"
     ):
-        harness(tmp_path).classifier(made)
+        open_workspace(tmp_path).classifier(made)
 
 
 def test_a_library_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
@@ -401,19 +401,12 @@ class Two(Net):
 """
 
 
-def test_a_models_tuple_is_swept_without_a_word_in_the_card(tmp_path):
-    """Catches: outputs taken in the clean pass and not in the attack's."""
-    made = card(tmp_path, 'factory = "tuple_net:Net"', "seed = 0", tuple_net=NET)
-    of = harness(tmp_path)
-    assert of.evidence(made).status == of.evidence(made, "fgsm").status == ("ok",)
-
-
 def test_a_card_names_the_entry_the_layout_and_the_normalisation(tmp_path):
     """Catches: the other entry (whose predictions are the least likely classes), channels that stay first."""
     lines = ['factory = "table_net:Net"', "seed = 0", 'arguments = { gives = "table", axis = 3 }', 'layout = "NHWC"']
     lines += ["preprocessing = { mean = [0.5], std = [0.25] }"]
     made = card(tmp_path, *lines, 'logits_key = "main"', table_net=NET)
-    of = harness(tmp_path)
+    of = open_workspace(tmp_path)
     evidence, model = of.evidence(made, "fgsm"), of.classifier(made).module
     assert evidence.status == ("ok",)
     assert "found: normalised in its first layer by mean 0.5, std 0.25, as the card says" in of.notices
@@ -421,15 +414,16 @@ def test_a_card_names_the_entry_the_layout_and_the_normalisation(tmp_path):
     with torch.inference_mode():
         due = unwrap(model).last((inputs.flatten(1) - 0.5) / 0.25).argmax(1)
     assert of.evidence(made).predictions[0].tolist() == due.tolist()
+    silent = card(tmp_path, 'factory = "table_net:Net"', "seed = 0")  # whose tuple needs no word in the card
+    assert open_workspace(tmp_path).evidence(silent, "fgsm").status == ("ok",)
+    two = card(tmp_path, 'factory = "table_net:Two"', "seed = 0")
+    with pytest.raises(
+        ModelError, match=r"table_net:Two: a classifier must take images alone, .* needs images, tokens;"
+    ):
+        open_workspace(tmp_path).classifier(two)
     unnamed = card(tmp_path, *lines, table_net=NET)
     with pytest.raises(ModelError, match=r"entries main, auxiliary; name the logits in model\.logits_key"):
-        harness(tmp_path).evidence(unnamed)
-
-
-def test_a_model_of_several_inputs_is_refused_before_it_runs(tmp_path):
-    made = card(tmp_path, 'factory = "two_net:Two"', "seed = 0", two_net=NET)
-    with pytest.raises(ModelError, match=r"two_net:Two: a classifier must take images alone, .* needs images, tokens;"):
-        harness(tmp_path).classifier(made)
+        open_workspace(tmp_path).evidence(unnamed)
 
 
 RECIPE = """
@@ -449,7 +443,7 @@ def test_a_recipe_trains_behind_the_normalisation_and_keeps_the_models_own_weigh
     """Catches: a model that is trained on other images than it is tested on, and weights that do not fit it again."""
     made = card(tmp_path, 'factory = "trained_net:Net"', "preprocessing = { mean = 0.5, std = 0.25 }", "[recipe]",
                 'callable = "trained_recipe:train"', trained_net=NET, trained_recipe=RECIPE)  # fmt: skip
-    of = harness(tmp_path)
+    of = open_workspace(tmp_path)
     model = of.classifier(made).module
     assert list(unwrap(model).state_dict()) == ["last.weight", "last.bias"]
     first = torch.from_numpy(of.images(made, "train").batch(0, 1))
@@ -470,12 +464,6 @@ def test_grey_for_colour_and_colour_for_grey():
         convert_channels(torch.rand(1, 4, 2, 2), 3)
 
 
-def test_a_mean_of_other_channels_is_said():
-    model = AdaptedModel(nn.Flatten(), normalisation=Normalisation(mean=(0.1, 0.2, 0.3), std=(1, 1, 1)))
-    with pytest.raises(ModelError, match=r"of 3 channels, the images have 1; .* model\.channels"):
-        model(torch.zeros(1, 1, 2, 2))
-
-
 def test_what_stands_around_a_model_leaves_it_and_its_images_alone():
     """Catches: normalisation in place, whose images the next strength would begin with; weights under other names."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
@@ -486,6 +474,9 @@ def test_what_stands_around_a_model_leaves_it_and_its_images_alone():
     assert torch.equal(inputs.detach(), before)
     assert inputs.grad is not None
     assert list(unwrap(model).state_dict()) == ["1.weight", "1.bias"]
+    three = AdaptedModel(nn.Flatten(), normalisation=Normalisation(mean=(0.1, 0.2, 0.3), std=(1, 1, 1)))
+    with pytest.raises(ModelError, match=r"of 3 channels, the images have 1; .* model\.channels"):
+        three(torch.zeros(1, 1, 2, 2))
 
 
 def test_loading_a_card_imports_none_of_the_libraries():
@@ -571,7 +562,7 @@ def test_other_tensors_beside_an_onnx_file_are_measured_anew(tmp_path):
     for seed in (0, 1):
         onnx_apart(tmp_path / "models", seed)
         of = card(tmp_path, 'factory = "onnx:net.onnx"')
-        found = harness(tmp_path, images, of).evidence(of).predictions[0]
+        found = open_workspace(tmp_path, images, of).evidence(of).predictions[0]
         with torch.inference_mode():
             logits = helpers.linear(images, seed).eval()(torch.from_numpy(images.batch(0, len(images))))
         assert np.array_equal(found, logits.argmax(1).numpy())

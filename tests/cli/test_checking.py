@@ -53,7 +53,7 @@ def check(tmp_path, own_path, monkeypatch):
         path = helpers.project(tmp_path, SOURCE.replace("BEFORE", before).replace("AFTER", after), CARD)
         tensors = {name: torch.from_numpy(np.ascontiguousarray(v, np.float32)) for name, v in state.items()}
         (path.parent / "w.safetensors").write_bytes(weights.to_bytes(tensors, {}))
-        lines, fine = check_model(helpers.harness(path), cards.load(path), **settings)
+        lines, fine = check_model(helpers.open_workspace(path), cards.load(path), **settings)
         text = list(lines)
         told = {}
         for line in text[1:-1]:
@@ -119,7 +119,7 @@ def test_what_was_done_to_a_model_is_said(tmp_path, own_path):
     path = helpers.project(tmp_path, source, CARD.replace("w.safetensors", "w.pt"))
     state = {f"module.1.{name}": value for name, value in nn.Linear(784, 10).state_dict().items()}
     torch.save({"epoch": 1, "ema": state}, path.parent / "w.pt")
-    text = "\n".join(check_model(helpers.harness(path), cards.load(path))[0])
+    text = "\n".join(check_model(helpers.open_workspace(path), cards.load(path))[0])
     assert "loading: w.pt: took the entry `ema`" in text
     assert "loading: removed from all names: `module.`" in text
 
@@ -187,10 +187,10 @@ def test_a_module_is_left_as_it_came(check, tmp_path):
     """Catches: a look that trains, moves or keeps hold of what it looks at."""
     check()
     (path,) = (tmp_path / "models").glob("*.toml")
-    harness = helpers.harness(path)
-    module = harness.classifier(cards.load(path)).module
+    workspace = helpers.open_workspace(path)
+    module = workspace.classifier(cards.load(path)).module
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    list(check_model(harness, cards.load(path))[0])
+    list(check_model(workspace, cards.load(path))[0])
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert not module.training
     assert isinstance(module, nn.Linear)

@@ -148,17 +148,13 @@ def test_what_goes_wrong_is_one_sentence(call, line, told, monkeypatch):
     assert err.count("\n") == 1
 
 
-def test_without_any_card_it_is_said(call, monkeypatch, tmp_path):
+def test_where_there_is_no_card_it_is_said_and_one_can_be_named(project, call, monkeypatch, tmp_path):
+    """Catches: a green command that did nothing; cards that are looked for in the current folder alone."""
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     code, _, err = call("sweep")
     assert code == 2
     assert "no card is selected" in err
-
-
-def test_cards_can_be_named_from_anywhere(project, call, monkeypatch, tmp_path):
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path / "empty")
     assert call("sweep", "--card", project.path)[0] == 0
 
 
@@ -170,7 +166,7 @@ def test_train_fills_the_store(project, call):
     assert not project.weights.exists()
     call("train")
     assert project.trained() == [5, 7, 0]
-    assert train_if_missing(project.harness, project.card.reseeded(7)).is_file()
+    assert train_if_missing(project.workspace, project.card.reseeded(7)).is_file()
     assert project.trained() == [5, 7, 0]
 
 
@@ -238,14 +234,10 @@ def test_list_says_what_is_believed(project, swept):
     assert f"is older than {project.module}.py" in out.splitlines()[3]
 
 
-def test_list_of_an_empty_store(call):
-    assert call("evidence", "list")[:2][0] == 0
-
-
 def test_show_tells_everything(project, swept):
     (key,) = [entry.key for entry in entries(project) if entry.read().strengths == ("0.2", "0.9")]
     code, out, _ = swept("evidence", "show", key[:8])
-    evidence = project.harness.store.evidence(key, project.root)[0]
+    evidence = project.workspace.store.evidence(key, project.root)[0]
     right = int((evidence.predictions[0] == evidence.labels).sum())
     assert code == 0
     assert f"digest: {evidence.digest}" in out

@@ -7,15 +7,12 @@ import os
 import pickle
 import re
 import resource
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
-from helpers import LIMIT
+from helpers import LIMIT, start
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -85,15 +82,12 @@ def test_arrays_are_maps_and_unpacked_once(packed, cache):
     assert not list(cache.rglob("*archive*"))
 
 
-def test_a_changed_file_under_the_same_name_is_another_set(tmp_path, cache):
+def test_a_changed_file_under_the_same_name_is_another_set_and_a_compressed_one_the_same(tmp_path, cache):
     before = get(write(tmp_path / "set.npz", SPLIT), cache).fingerprint
-    after = get(write(tmp_path / "set.npz", SPLIT | {"test_x": 255 - SPLIT["test_x"]}), cache).fingerprint
-    assert before != after
-
-
-def test_a_compressed_archive_is_the_same_set(tmp_path, cache):
     np.savez_compressed(tmp_path / "small.npz", **SPLIT)
-    assert get(tmp_path / "small.npz", cache).fingerprint == get(write(tmp_path / "a.npz", SPLIT), cache).fingerprint
+    assert get(tmp_path / "small.npz", cache).fingerprint == before
+    changed = write(tmp_path / "set.npz", SPLIT | {"test_x": 255 - SPLIT["test_x"]})
+    assert get(changed, cache).fingerprint != before
 
 
 def test_an_unsplit_grey_file(tmp_path, cache):
@@ -210,29 +204,21 @@ def test_a_truncated_or_damaged_file_never_gives_wrong_images(data, packed, cach
     assert not list((cache / "arrays").glob(".*"))
 
 
-def damage_index(folder):
-    (folder / "index.json").write_text("{")
-
-
-def damage_list(folder):
-    (folder / "index.json").write_text("[1]")
-
-
-def damage_size(folder):
-    with (folder / "test_x.npy").open("r+b") as stream:
-        stream.truncate(300)
-
-
-def damage_header(folder):
+def turn_header(folder):
     content = (folder / "test_x.npy").read_bytes()
     (folder / "test_x.npy").write_bytes(content.replace(b"(6, 5, 4, 3)", b"(6, 4, 5, 3)"))
 
 
-def damage_array(folder):
-    (folder / "test_y.npy").unlink()
+DAMAGE = {
+    "index": lambda folder: (folder / "index.json").write_text("{"),
+    "list": lambda folder: (folder / "index.json").write_text("[1]"),
+    "size": lambda folder: os.truncate(folder / "test_x.npy", 300),
+    "header": turn_header,
+    "array": lambda folder: (folder / "test_y.npy").unlink(),
+}
 
 
-@pytest.mark.parametrize("damage", [damage_index, damage_list, damage_size, damage_header, damage_array])
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_cache_is_made_anew(packed, cache, damage):
     whole = get(packed, cache).fingerprint
     (folder,) = (cache / "arrays").glob("*/")
@@ -268,18 +254,12 @@ file, cache = map(Path, sys.argv[1:3])
 """
 
 
-def start(code, *arguments):
-    here = {"PYTHONPATH": str(Path(npz_cache.__file__).parents[2])}
-    command = [sys.executable, "-c", WORK + code, *map(str, arguments)]
-    return subprocess.Popen(command, env=os.environ | here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def test_two_processes_at_once(tmp_path, cache):
     large = RANDOM.integers(0, 256, (2000, 32, 32, 3), np.uint8)
     file = write(tmp_path / "large.npz", {"x": large, "y": np.zeros(2000, int)})
     code = "print(npz_cache.memory_mapped_arrays(file, cache)['x'].sum())"
 
-    workers = [start(code, file, cache) for _ in range(3)]
+    workers = [start(WORK + code, file, cache) for _ in range(3)]
 
     for worker in workers:
         out, err = worker.communicate(timeout=LIMIT)
@@ -291,7 +271,7 @@ def test_two_processes_at_once(tmp_path, cache):
 def test_a_killed_unpacking_leaves_nothing_believed(packed, cache):
     """Killed in its last step but one; the next process removes what it left."""
     killed = start(
-        "npz_cache.json.dumps = lambda *_, **__: os._exit(9); npz_cache.memory_mapped_arrays(file, cache)",
+        WORK + "npz_cache.json.dumps = lambda *_, **__: os._exit(9); npz_cache.memory_mapped_arrays(file, cache)",
         packed,
         cache,
     )
@@ -307,7 +287,7 @@ def test_a_killed_unpacking_leaves_nothing_believed(packed, cache):
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, cache):
     file = write(tmp_path / "large.npz.xz", {"x": np.zeros((3000, 32, 32), np.uint8), "y": np.zeros(3000, int)})
     worker = start(
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))\n"
+        WORK + "resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))\n"
         "try: npz_cache.memory_mapped_arrays(file, cache)\n"
         "except DataError as error: print(error)",
         file,
@@ -358,10 +338,8 @@ def test_waiting_for_another_process_is_said(packed, cache, monkeypatch):
         ({"x": UNSPLIT["x"]}, r"to train on\), or x and y instead; it holds x"),
         (SPLIT | UNSPLIT, "or x and y instead; it holds classes, group"),
         (UNSPLIT | {"y": UNSPLIT["y"] + 0.5}, "set: `labels` must be integers"),
-        (UNSPLIT | {"y": UNSPLIT["y"][:-1]}, r"set: `labels` must have one entry per image \(8\), got 7"),
         (UNSPLIT | {"x": UNSPLIT["x"][:0], "y": UNSPLIT["y"][:0]}, "set: `pixels` must have at least one image"),
         (UNSPLIT | {"y": UNSPLIT["y"] + 1}, r"set: .* got 1\.\.2: labels start at 1; use labels - 1"),
-        (UNSPLIT | {"classes": np.array([0, 1])}, "set: `classes` must be different names, got"),
         (UNSPLIT | {"x": UNSPLIT["x"] / 1.0}, r"set: `pixels` of type float64 must lie in \[0, 1\]"),
     ],
 )

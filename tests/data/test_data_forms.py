@@ -3,12 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from helpers import harness, project
-from picture_files import encoded, folder, get, picture
 from torch import nn
 
-from robustness import cards
-from robustness.cli.check import check_model
 from robustness.data import DataSpec, from_arrays, load
 from robustness.doubts import data
 from robustness.doubts.checks import run_checks
@@ -148,139 +144,6 @@ def test_what_lies_in_the_place_of_data_is_called_what_it_is(tmp_path, name, con
         load(DataSpec(name=kind, file=name), "test", root=tmp_path, cache=tmp_path / "cache")
 
 
-# Pictures
-
-
-@pytest.mark.parametrize(("end", "form"), [("jfif", "jpeg"), ("JPE", "jpeg"), ("avif", "avif"), ("dib", "bmp")])
-def test_pictures_of_every_usual_ending_are_read(tmp_path, end, form):
-    from PIL import features
-
-    if form == "avif" and not features.check("avif"):
-        pytest.skip("Pillow was built without AVIF")
-    top = folder(tmp_path / "pets")
-    (top / "cat" / f"2.{end}").write_bytes(encoded(picture(7), form))
-    images = get(top)
-    assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert images.notes == ()
-
-
-def test_files_that_are_passed_over_by_their_names_are_counted(tmp_path):
-    """Catches: half of the pictures left out without a word."""
-    top = folder(tmp_path / "pets")
-    for i in range(3):
-        (top / "cat" / f"bare{i}").write_bytes(encoded(picture(i)))
-        (top / "dog" / f"{i}.HEIC").write_bytes(b"heic")
-    (top / "dog" / "notes.txt").write_text("dogs")
-    for litter in ("Thumbs.db", "desktop.ini", ".DS_Store", "._0.png"):
-        (top / "dog" / litter).write_bytes(b"litter")
-    images = get(top)
-    assert len(images) == 5
-    (note,) = images.notes
-    assert note.startswith(
-        "pets: 7 files were ignored because of their names: no suffix (3), .heic (3), .txt (1); pictures"
-    )
-
-
-def test_a_class_without_pictures_counts_as_a_class_and_is_said(tmp_path):
-    """Catches: a class whose folder runs empty, which shifts the numbers of all that follow or cannot be tested."""
-    top = folder(tmp_path / "pets", {"ant": [(30, 30)], "dog": [(30, 30)], "eel": [(30, 30)]})
-    (top / "bee").mkdir()
-    images = get(top)
-    assert images.classes == ("ant", "bee", "dog", "eel")
-    assert images.labels.tolist() == [0, 2, 3]
-    assert images.notes == ("pets: 1 of 4 classes have no pictures, but count as classes: 'bee'",)
-    for name in ("ant", "dog", "eel"):
-        (top / name / "0.png").unlink()
-    with pytest.raises(DataError, match="its folders of classes have no pictures"):
-        get(top)
-
-
-def test_a_part_of_a_folder_is_chosen(tmp_path):
-    top = tmp_path / "pets"
-    folder(top / "train")
-    folder(top / "test", {"cat": [(30, 30)], "dog": [(30, 30)]})
-    folder(top / "validation", {"cat": [(31, 30)], "dog": [(30, 31), (30, 30)]})
-    assert (get(top).name, len(get(top))) == ("pets test", 2)
-    spec = DataSpec.model_validate(
-        {"name": "folder", "folder": "pets", "part": "validation", "images": {"size": [24, 24]}}
-    )
-    chosen = load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
-    assert (chosen.name, len(chosen)) == ("pets validation", 3)
-    folder(top / "extra", {"cat": [(30, 30)], "dog": [(30, 30)]})
-    with pytest.raises(DataError, match=r"only parts or only classes, but beside .* lies 'extra'; .*`part` = \"test\""):
-        get(top)
-    extra = load(spec.model_copy(update={"part": "extra"}), "test", root=tmp_path, cache=tmp_path / "cache")
-    assert (extra.name, extra.classes) == ("pets extra", ("cat", "dog"))
-
-
-def test_a_pointer_in_the_place_of_a_picture_is_called_so(tmp_path):
-    top = folder(tmp_path / "pets")
-    (top / "cat" / "0.png").write_bytes(POINTER)
-    with pytest.raises(DataError, match=r"'cat/0\.png': it is a Git LFS pointer, .* git lfs pull"):
-        get(top)
-
-
-def test_pictures_that_are_there_twice_are_said(tmp_path):
-    top = folder(tmp_path / "pets")
-    (top / "cat" / "again.png").write_bytes((top / "cat" / "0.png").read_bytes())
-    assert get(top).notes == ("pets: 1 of 6 pictures are duplicated, byte for byte: 'cat/again.png' as 'cat/0.png'",)
-
-
-# Tables
-
-
-def table(tmp_path, name, labels):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    (tmp_path / "pets").mkdir(exist_ok=True)
-    rows = [{"bytes": encoded(picture(i, (24, 24))), "path": None} for i, _ in enumerate(labels)]
-    pq.write_table(pa.table({"image": rows, "label": labels}), tmp_path / "pets" / f"{name}-00000-of-00001.parquet")
-
-
-def parquet(tmp_path, **more):
-    spec = DataSpec.model_validate({"name": "parquet", "folder": "pets", **more})
-    return load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
-
-
-def test_a_part_whose_labels_are_withheld_names_another(tmp_path):
-    """Catches: advice to name classes, where a hub keeps the labels of its test part to itself."""
-    pytest.importorskip("pyarrow")
-    table(tmp_path, "train", [0, 1, 2])
-    table(tmp_path, "validation", [1, 0, 1, 0])
-    table(tmp_path, "test", [-1, -1])
-    with pytest.raises(DataError, match=r'withheld: all 2 are negative.*; use another part: part = "validation" in'):
-        parquet(tmp_path)
-    images = parquet(tmp_path, part="validation")
-    assert images.labels.tolist() == [1, 0, 1, 0]
-    assert images.classes == ("0", "1", "2")  # of all parts: the model has an output for each
-
-
-def test_texts_are_the_classes_of_all_parts(tmp_path):
-    """Catches: another number for a class where the tested part lacks one that the training part has."""
-    pytest.importorskip("pyarrow")
-    table(tmp_path, "train", ["ant", "bee", "cat"])
-    table(tmp_path, "test", ["ant", "cat"])
-    assert parquet(tmp_path).labels.tolist() == [0, 2]
-
-
-@pytest.mark.parametrize("part", [None, "validation"])
-def test_a_part_of_a_saved_data_set_is_chosen(tmp_path, part):
-    datasets = pytest.importorskip("datasets")
-    pytest.importorskip("pyarrow")
-
-    def rows(labels):
-        given = {"image": [{"bytes": encoded(picture(1, (24, 24))), "path": None} for _ in labels], "label": labels}
-        return datasets.Dataset.from_dict(given)
-
-    parts = {"train": rows([0, 1, 2]), "validation": rows([1, 0]), "test": rows([0, 1, 0])}
-    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "pets"))
-    spec = DataSpec.model_validate({"name": "huggingface", "folder": "pets", "part": part})
-    images = load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
-    assert images.labels.tolist() == ([0, 1, 0] if part is None else [1, 0])
-    assert images.classes == ("0", "1", "2")
-
-
 # What the images say themselves
 
 
@@ -305,48 +168,6 @@ def test_images_that_use_hardly_any_of_their_range_are_a_doubt(pixels, dim):
     assert ("0/1 bytes, or divided by 255 twice?" in found["seen"]) == (dim and bool(pixels.any()))
 
 
-CARD = """
-name = "tiny"
-
-[model]
-factory = "{module}:factory"
-weights = "tiny.safetensors"
-
-[data]
-name = "array"
-file = "./set.npz"
-"""
-SOURCE = """
-from torch import nn
-
-def factory():
-    return nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
-"""
-
-
-def check(tmp_path, content):
-    """Check a model on arrays, and give the lines by their names."""
-    from safetensors.torch import save_file
-
-    path = project(tmp_path / "project", SOURCE, CARD)
-    torch.manual_seed(0)
-    linear = nn.Linear(36, 3)
-    save_file({f"1.{name}": value for name, value in linear.state_dict().items()}, path.parent / "tiny.safetensors")
-    np.savez(path.parent / "set.npz", **content)
-    lines, _ = check_model(harness(path), cards.load(path))
-    return list(lines)
-
-
-@pytest.mark.parametrize("pixels", [(PIXELS > 100).astype(np.uint8), (PIXELS / 255 / 255).astype(np.float32)])
-def test_check_mends_dim_images_and_not_the_model(tmp_path, own_path, pixels):
-    """Catches: a first layer that multiplies by 255, after which every ε is 255 times as large as it says."""
-    lines = check(tmp_path, {"x": pixels, "y": LABELS})
-    (line,) = [line for line in lines if line.strip().startswith("FIX   images: ")]
-    assert "they use 1/255 of the range; 0/1 bytes, or divided by 255 twice?" in line
-    mend = [line.split(":")[0].split("  ")[-1].strip() for line in lines if line.strip().startswith("FIX")]
-    assert set(mend) <= {"images", "clean accuracy"}
-
-
 def test_images_that_were_trained_on_are_counted():
     """Catches: a test part that lies in the training part too."""
     tested, trained = from_arrays(PIXELS[:8], LABELS[:8]), from_arrays(PIXELS[6:], LABELS[6:])
@@ -361,13 +182,6 @@ def test_images_that_were_trained_on_are_counted():
     assert (one["doubted"], one["seen"][:11]) == (False, "1 of 7 test")
     with pytest.raises(data.NotChecked, match="1 of 3 are duplicates"):
         data.check_leakage(from_arrays(PIXELS[[0, 1, 0]], [0, 1, 0]), None)
-
-
-def test_check_says_how_many_images_were_trained_on(tmp_path, own_path):
-    content = {"test_x": PIXELS, "test_y": LABELS, "train_x": PIXELS[:5], "train_y": LABELS[:5]}
-    lines = check(tmp_path, content)
-    assert [line for line in lines if "FIX" in line and "5 of 12 test images are among the 5 of the training" in line]
-    assert not [line for line in check(tmp_path / "alone", {"x": PIXELS, "y": LABELS}) if "trained" in line]
 
 
 @pytest.mark.parametrize("form", ["column", "row", "sigmoid"])

@@ -56,12 +56,6 @@ def test_batches_and_selections_are_those_of_the_same_images_in_memory():
     assert images.batch(4, 4).shape == (0, 3, 16, 16)
 
 
-def test_a_batch_reads_that_batch_alone():
-    source, images = counted()
-    images.select([7, 2, 9], "some").batch(1, 3)
-    assert sorted(source.read_places) == [2, 9]
-
-
 def test_what_is_prefetched_is_decoded_once():
     """Catches: a prefetch under another key than the read's, which decodes everything twice."""
     source, images = counted()

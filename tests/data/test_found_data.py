@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from helpers import harness, images, project
+from helpers import images, open_workspace, project
 from picture_files import folder
 
 from robustness import cards
+from robustness.cli.check import check_model
 from robustness.errors import DataError
 
 SOURCE = """
@@ -31,17 +32,29 @@ strengths = [0.2, 0.8]
 FOLDER = 'name = "folder"\nfolder = "./pets"\nimages = {{ size = [24, 24] }}'
 
 
-def made(tmp_path, data):
-    """A card with weights, and a harness."""
+GREY = np.random.default_rng(0).integers(0, 256, (12, 6, 6), np.uint8)
+GREY_LABELS = np.arange(12) % 3
+
+
+def made(tmp_path, data, sides=(48, 2)):
+    """A card with weights, and a workspace."""
     import torch
     from safetensors.torch import save_file
     from torch import nn
 
-    path = project(tmp_path / "project", SOURCE, CARD % data)
+    path = project(tmp_path / "project", SOURCE.replace("48, 2", "{}, {}".format(*sides)), CARD % data)
     torch.manual_seed(0)
-    linear = nn.Linear(48, 2)
+    linear = nn.Linear(*sides)
     save_file({f"2.{name}": value for name, value in linear.state_dict().items()}, path.parent / "tiny.safetensors")
-    return path, harness(path)
+    return path, open_workspace(path)
+
+
+def check(tmp_path, content):
+    """Check a model on arrays, and give the lines by their names."""
+    path, here = made(tmp_path, 'name = "array"\nfile = "./set.npz"', (16, 3))
+    np.savez(path.parent / "set.npz", **content)
+    lines, _ = check_model(here, cards.load(path))
+    return list(lines)
 
 
 def test_a_card_without_recipe_is_swept_on_a_folder_beside_it(tmp_path):
@@ -66,9 +79,9 @@ def test_evidence_is_believed_as_long_as_the_pictures_are_the_same(tmp_path):
     key = here.key(card, "normal")
     content = (top / "cat" / "0.png").read_bytes()
     (top / "cat" / "0.png").write_bytes(content)
-    assert harness(path).key(card, "normal") == key
+    assert open_workspace(path).key(card, "normal") == key
     (top / "cat" / "0.png").write_bytes((top / "dog" / "0.png").read_bytes())
-    assert harness(path).key(card, "normal") != key
+    assert open_workspace(path).key(card, "normal") != key
 
 
 def test_a_damaged_picture_ends_the_sweep_with_its_name(tmp_path):
@@ -101,3 +114,20 @@ def test_data_beside_another_card_that_is_tested_on(tmp_path):
     assert here.images(crossed).classes == ("cat", "dog")
     assert here.images(cards.load(other)).classes == ("ant", "bee")
     assert here.images(crossed.attacked_for(crossed, "normal")).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("pixels", [(GREY > 100).astype(np.uint8), (GREY / 255 / 255).astype(np.float32)])
+def test_check_mends_dim_images_and_not_the_model(tmp_path, own_path, pixels):
+    """Catches: a first layer that multiplies by 255, after which every ε is 255 times as large as it says."""
+    lines = check(tmp_path, {"x": pixels, "y": GREY_LABELS})
+    (line,) = [line for line in lines if line.strip().startswith("FIX   images: ")]
+    assert "they use 1/255 of the range; 0/1 bytes, or divided by 255 twice?" in line
+    mend = [line.split(":")[0].split("  ")[-1].strip() for line in lines if line.strip().startswith("FIX")]
+    assert set(mend) <= {"images", "clean accuracy"}
+
+
+def test_check_says_how_many_images_were_trained_on(tmp_path, own_path):
+    content = {"test_x": GREY, "test_y": GREY_LABELS, "train_x": GREY[:5], "train_y": GREY_LABELS[:5]}
+    lines = check(tmp_path, content)
+    assert [line for line in lines if "FIX" in line and "5 of 12 test images are among the 5 of the training" in line]
+    assert not [line for line in check(tmp_path / "alone", {"x": GREY, "y": GREY_LABELS}) if "trained" in line]

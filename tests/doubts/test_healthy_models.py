@@ -1,10 +1,6 @@
 """No doubt is raised on an undefended model, whatever its architecture, under the profiles' own attacks."""
 
-import subprocess
-import sys
-
 import healthy_models
-import helpers
 import numpy as np
 import pytest
 import safetensors.torch
@@ -42,9 +38,8 @@ class Net(nn.Sequential):
 
 
 @pytest.mark.parametrize("profile", ["quick", "default"])
-def test_a_strangers_network_ends_as_measured_without_a_card(tmp_path, monkeypatch, capsys, profile):
+def test_a_strangers_network_ends_as_measured_without_a_card(tmp_path, run_suites, capsys, profile):
     """End to end, trained for three epochs only: the network on which ten steps of ε/4 found 3 of 40 examples."""
-    monkeypatch.setenv("ROBUSTNESS_STORE", str(tmp_path / "store"))
     (tmp_path / "nets.py").write_text(NETS)
     names: dict = {}
     exec(NETS, names)
@@ -53,15 +48,8 @@ def test_a_strangers_network_ends_as_measured_without_a_card(tmp_path, monkeypat
     images = healthy_models.digits("test")
     pixels = (images.batch(0, 300)[:, 0] * 255).round().astype(np.uint8)
     np.savez(tmp_path / "images.npz", test_x=pixels, test_y=images.labels[:300])
-    run = subprocess.run(
-        [
-            sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", tmp_path, helpers.ROOT / "suites",
-            "-q", "-n", "0", "-p", "no:cacheprovider", "--robustness-factory", "nets:Net",
-            "--robustness-weights", "net.safetensors", "--robustness-dataset", "images.npz",
-            "--robustness-profile", profile,
-        ],
-        cwd=tmp_path, capture_output=True, text=True, timeout=helpers.LIMIT,
-    )  # fmt: skip
+    options = {"factory": "nets:Net", "weights": "net.safetensors", "dataset": "images.npz", "profile": profile}
+    run = run_suites(tmp_path, *(f"--robustness-{name}={value}" for name, value in options.items()))
     assert run.returncode == 0, run.stdout
     assert "measured" in run.stdout
     assert "failed" not in run.stdout

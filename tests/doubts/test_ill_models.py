@@ -1,8 +1,6 @@
 """Every ill model of the zoo is red with its illness named; what luck can do makes no healthy one red."""
 
 import re
-import subprocess
-import sys
 
 import helpers
 import ill_models
@@ -16,8 +14,6 @@ from robustness.cards.doubts import DOUBTS
 from robustness.doubts import permuted_classes
 from robustness.doubts.checks import run_checks
 from robustness.doubts.knowledge import check_chance
-
-SUITES = helpers.ROOT / "suites"
 
 
 @pytest.fixture(scope="module")
@@ -125,31 +121,6 @@ def images():
 """
 
 
-def measured(folder, monkeypatch, sound, made):
-    """Run the suites on a model of one's own, without a card."""
-    monkeypatch.setenv("ROBUSTNESS_STORE", str(folder / "store"))
-    (folder / "nets.py").write_text(NETS.format(tests=str(helpers.ROOT / "tests"), made=made))
-    save_file({f"model.{name}": value for name, value in sound.state_dict().items()}, folder / "net.safetensors")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-c",
-        "/dev/null",
-        "--rootdir",
-        folder,
-        SUITES,
-        "-q",
-        "-p",
-        "no:cacheprovider",
-    ]
-    return subprocess.run(
-        [*command, "--robustness-factory", "nets:build", "--robustness-weights", "net.safetensors",
-         "--robustness-dataset", "digits", "--robustness-profile", "quick"],
-        cwd=folder, capture_output=True, text=True, timeout=helpers.LIMIT,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("made", "doubt"),
     [
@@ -157,9 +128,12 @@ def measured(folder, monkeypatch, sound, made):
         ("ill_models.Around(model, after=lambda logits: -logits)", "no better than chance"),
     ],
 )
-def test_an_ill_model_of_ones_own_is_red_and_no_claim_is_suggested(tmp_path, monkeypatch, sound, made, doubt):
+def test_an_ill_model_of_ones_own_is_red_and_no_claim_is_suggested(tmp_path, run_suites, sound, made, doubt):
     """Catches: claims offered beside a doubt; a model that knows nothing, or looks its images up, that is green."""
-    run = measured(tmp_path, monkeypatch, sound, made)
+    (tmp_path / "nets.py").write_text(NETS.format(tests=str(helpers.ROOT / "tests"), made=made))
+    save_file({f"model.{name}": value for name, value in sound.state_dict().items()}, tmp_path / "net.safetensors")
+    options = {"factory": "nets:build", "weights": "net.safetensors", "dataset": "digits", "profile": "quick"}
+    run = run_suites(tmp_path, *(f"--robustness-{name}={value}" for name, value in options.items()))
     assert run.returncode == 1, run.stdout
     assert f"net: {doubt}\n" in run.stdout
     words = " ".join(run.stdout.split())

@@ -42,7 +42,7 @@ engines.fill = fill
 def filled(project, monkeypatch):
     """The project with a stand-in; gives what it was asked for."""
     monkeypatch.setattr(engines, "fill", engines.fill)  # put back after runs in this process
-    project.write("conftest.py", HOOK + STANDS_IN.replace("\\n", "\\n"))
+    project.write("conftest.py", HOOK + STANDS_IN)
     return lambda: [line.split() for line in (project.root / "filled").read_text().splitlines()]
 
 
@@ -76,6 +76,7 @@ def test_an_engine_that_fails_ends_the_run(project, filled, workers):
 
 
 def test_a_run_without_an_engine_asks_none(project, filled):
+    """Catches: an engine that is started for a run that needs none."""
     project.fill()
     assert project.run("suites", "-n0", apart=True).ret == 0
     assert project.run("suites", "-n0", "--robustness-engine=local", "--collect-only", apart=True).ret == 0
@@ -100,6 +101,7 @@ def test_engines_that_cannot_be(text, said):
 
 
 def test_engines_that_can_be():
+    """Catches: an address that is cut at its colons, a setting that is dropped."""
     assert parse("local") == EngineSpec()
     assert parse("ray=[::1]:6379,cores=2,workers=4") == EngineSpec("ray", "[::1]:6379", workers=4, cores=2)
     assert parse("ray,gpus=0.25").gpus == 0.25
@@ -149,6 +151,7 @@ def test_a_child_ends_with_whoever_started_it(job):
 
 
 def test_a_store_that_cannot_be_written(job):
+    """Catches: a traceback where the log of a child cannot be kept."""
     (job.store / "logs").touch()
     with pytest.raises(EngineError, match="cannot be written"):
         subprocess_job.run("child_jobs:tells", job, print)

@@ -2,9 +2,7 @@
 
 import pickle
 import threading
-from types import SimpleNamespace
 
-import helpers
 import numpy as np
 import pytest
 
@@ -14,23 +12,8 @@ from robustness.engines.scheduler import ChunkScheduler
 from robustness.errors import EngineError
 from robustness.util.rng import CHUNK
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Workspace
 
 COUNT = 2 * CHUNK + 345
-CARD = (
-    helpers.ARRAY_CARD
-    + """[sweeps.normal]
-kind = "gaussian"
-strengths = [0.1, {{ uniform = [0.0, 0.5] }}]
-[sweeps.fgsm]
-kind = "fgsm"
-strengths = [0.05, 0.2]
-[sweeps.over]
-kind = "fgsm"
-source = "other.toml"
-strengths = [0.1]
-"""
-)
 MODULE = """
 from torch import nn
 
@@ -40,34 +23,22 @@ def factory():
 
 
 @pytest.fixture
-def project(tmp_path, own_path):
-    """A card with sweeps of every way of working, and one that examples are made on."""
-    path = helpers.project(tmp_path / "project", MODULE, CARD)
-    other = path.with_name("other.toml")
-    other.write_text(
-        path.read_text().replace('"tiny"', '"other"').replace("seed = 1", "seed = 2").partition("[sweeps")[0]
-    )
+def project(write_project):
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 4, 4), dtype=np.uint8)
-    np.savez(path.with_name("images.npz"), test_x=pixels, test_y=np.arange(COUNT) % 3)
-    card = cards.load(path)
-    return SimpleNamespace(
-        card=card,
-        wanted=[(card, sweep) for sweep in card.file.sweeps],
-        harness=lambda name="store", **more: Workspace(Store(tmp_path / name, "this"), tmp_path, threads=1, **more),
-    )
+    return write_project(MODULE, pixels, "[0.1, {{ uniform = [0.0, 0.5] }}]")
 
 
 class Here:
     """Executes tasks in this process, by what can be pickled; a unit for which ``told`` gives something is not made."""
 
-    def __init__(self, harness, monkeypatch, told=lambda task, chunk: None):
+    def __init__(self, workspace, monkeypatch, told=lambda task, chunk: None):
         self.units, self.told = [], told
 
         def unpacked(shipped, get):
             assert dict(shipped.files)
             for _, content in shipped.files:
                 assert isinstance(get(content), bytes)
-            return harness.classifier(cards.load(shipped.card.path)).module
+            return workspace.classifier(cards.load(shipped.card.path)).module
 
         monkeypatch.setattr(worker, "unpack_model", unpacked)
 
@@ -80,32 +51,28 @@ class Here:
             yield told | (self.told(tasks[number], chunk) or {})
 
 
-def digests(harness, wanted):
-    return {sweep: harness.evidence(card, sweep).digest for card, sweep in wanted}
-
-
 def test_it_is_what_a_plain_sweep_decides(project, monkeypatch):
     """Catches: other draws in a worker, a transfer made on another model, directions made twice, chunks left behind."""
-    harness = project.harness()
-    here = Here(harness, monkeypatch)
-    filling = ChunkScheduler(harness, here)
+    workspace = project.workspace()
+    here = Here(workspace, monkeypatch)
+    filling = ChunkScheduler(workspace, here)
     filling.run(project.wanted)
     assert filling.failed == {}
-    assert harness.notices == [f"{name}: its weights are random (seed {seed}), as the card says" for name, seed in
+    assert workspace.notices == [f"{name}: its weights are random (seed {seed}), as the card says" for name, seed in
                                (("tiny", 1), ("other", 2))]  # fmt: skip
     made = [(task.title, task.directions, task.perturbation.kind, task.source is not None) for task, _ in here.units]
     assert len(made) == 3 * (2 + 3 + 1 + 1)  # clean twice; three sweeps; the source's own; its directions
     assert sum(directions for _, directions, *_ in made) == 3
-    plain = project.harness("plain")
-    assert digests(project.harness(), project.wanted) == digests(plain, project.wanted)
-    stored = dict(harness.store.entries())
+    plain = project.workspace("plain")
+    assert project.digests(project.workspace(), project.wanted) == project.digests(plain, project.wanted)
+    stored = dict(workspace.store.entries())
     for path, evidence in plain.store.entries():
-        found = stored[harness.store.root / path.relative_to(plain.store.root)]
+        found = stored[workspace.store.root / path.relative_to(plain.store.root)]
         for name in ("key", "subject", "state", "batch_size", "memory_format", "device", "sources", "doubts", "notes"):
             assert found.provenance[name] == evidence.provenance[name], name
-    assert not list(harness.store.root.glob("chunks/??/*"))
-    again = Here(harness, monkeypatch)
-    ChunkScheduler(project.harness(), again).run(project.wanted)
+    assert not list(workspace.store.root.glob("chunks/??/*"))
+    again = Here(workspace, monkeypatch)
+    ChunkScheduler(project.workspace(), again).run(project.wanted)
     assert again.units == []
 
 
@@ -116,33 +83,32 @@ def test_it_goes_on_after_an_engine_that_died(project, monkeypatch):
         if task.perturbation.kind == "fgsm" and not task.directions and task.source is None and chunk == 1:
             raise EngineError("the cluster is gone")
 
-    harness = project.harness()
-    here = Here(harness, monkeypatch, dies)
+    workspace = project.workspace()
+    here = Here(workspace, monkeypatch, dies)
     with pytest.raises(EngineError):
-        ChunkScheduler(harness, here).run(project.wanted)
-    assert list(harness.store.root.glob("chunks/??/*/0.safetensors"))
+        ChunkScheduler(workspace, here).run(project.wanted)
+    assert list(workspace.store.root.glob("chunks/??/*/0.safetensors"))
     before = len(here.units)
-    harness = project.harness()
-    harness.store.run = "next"
-    again = Here(harness, monkeypatch)
-    filling = ChunkScheduler(harness, again)
+    workspace = project.workspace()
+    again = Here(workspace, monkeypatch)
+    filling = ChunkScheduler(workspace, again)
     filling.run(project.wanted)
     assert filling.failed == {}
     assert before - 1 + len(again.units) == 3 * 7
-    assert digests(harness, project.wanted) == digests(project.harness("plain"), project.wanted)
+    assert project.digests(workspace, project.wanted) == project.digests(project.workspace("plain"), project.wanted)
 
 
 def test_what_fails_stops_nothing_else(project, monkeypatch):
     """Catches: one bad sweep that takes all with it, one made again without end, a failure that other workers miss."""
-    harness = project.harness()
-    here = Here(harness, monkeypatch, lambda task, chunk: {"error": "no luck"} if task.unit == "default"
+    workspace = project.workspace()
+    here = Here(workspace, monkeypatch, lambda task, chunk: {"error": "no luck"} if task.unit == "default"
                 and task.perturbation.kind == "gaussian" and chunk == 1 else None)  # fmt: skip
-    filling = ChunkScheduler(harness, here)
+    filling = ChunkScheduler(workspace, here)
     filling.run(project.wanted)
     assert list(filling.failed.values()) == ["tiny:normal: no luck"]
     assert len(here.units) == 3 * 7
-    assert harness.stored_evidence(project.card, harness.key(project.card, "over")) is not None
-    (marker,) = harness.store.root.glob("attempts/evidence-*.json")
+    assert workspace.stored_evidence(project.card, workspace.key(project.card, "over")) is not None
+    (marker,) = workspace.store.root.glob("attempts/evidence-*.json")
     assert "no luck" in marker.read_text()
 
 
@@ -150,13 +116,12 @@ def test_less_memory_means_smaller_batches(project, monkeypatch):
     """Catches: chunks of two batch sizes in one evidence; a sweep given up where half of the batch would do."""
 
     def full(task, chunk):
-        return (
-            {"full": True, "content": b""} if task.batch_size > 100 and task.perturbation.kind == "gaussian" else None
-        )
+        too_large = task.batch_size > 100 and task.perturbation.kind == "gaussian"
+        return {"full": True, "content": b""} if too_large else None
 
-    harness = project.harness()
-    ChunkScheduler(harness, Here(harness, monkeypatch, full)).run([(project.card, "normal")])
-    evidence = harness.stored_evidence(project.card, harness.key(project.card, "normal"))
+    workspace = project.workspace()
+    ChunkScheduler(workspace, Here(workspace, monkeypatch, full)).run([(project.card, "normal")])
+    evidence = workspace.stored_evidence(project.card, workspace.key(project.card, "normal"))
     assert evidence.provenance["out_of_memory_at"] > evidence.provenance["batch_size"]
     assert evidence.provenance["batch_size"] <= 100
     assert set(evidence.status) == {"ok"}
@@ -165,33 +130,33 @@ def test_less_memory_means_smaller_batches(project, monkeypatch):
 def test_two_drivers_on_one_store(project, monkeypatch):
     """Catches: a sweep made by both, two that wait for each other, one that does not see what the other has made."""
     said, held, release = [], threading.Event(), threading.Event()
-    harness = project.harness()
-    key = harness.key(project.card, "clean")
-    harness.classifier(project.card)
+    workspace = project.workspace()
+    key = workspace.key(project.card, "clean")
+    workspace.classifier(project.card)
 
     def say(message):
         said.append((message, len(here.units)))
         release.set()
 
     def other():
-        with Store(harness.store.root, "other").exclusive(f"evidence-{key}", "sweeping"):
+        with Store(workspace.store.root, "other").exclusive(f"evidence-{key}", "sweeping"):
             held.set()
             release.wait(60)
-            plain = project.harness("plain")
+            plain = project.workspace("plain")
             path = plain.store.path("evidence", key)
             plain.evidence(project.card, "clean")
-            harness.store.write(harness.store.path("evidence", key), path.read_bytes())
+            workspace.store.write(workspace.store.path("evidence", key), path.read_bytes())
 
-    here = Here(harness, monkeypatch)
-    harness.store.say = say
+    here = Here(workspace, monkeypatch)
+    workspace.store.say = say
     thread = threading.Thread(target=other)
     thread.start()
     assert held.wait(60)
     try:
-        ChunkScheduler(harness, here).run([(project.card, "normal")])
+        ChunkScheduler(workspace, here).run([(project.card, "normal")])
     finally:
         release.set()
         thread.join()
     assert {task.perturbation.kind for task, _ in here.units} == {"gaussian"}
     assert said == [("waiting for another process: sweeping tiny:clean", len(here.units))], "waited with work left"
-    assert harness.stored_evidence(project.card, harness.key(project.card, "clean")) is not None
+    assert workspace.stored_evidence(project.card, workspace.key(project.card, "clean")) is not None

@@ -8,21 +8,17 @@ import threading
 import time
 import venv
 from pathlib import Path
-from types import SimpleNamespace
 
 import helpers
 import numpy as np
 import pytest
 from ray_nodes import two_nodes, wait_for
 
-from robustness import cards
 from robustness.engines import fill, parse
 from robustness.engines.cluster import connected
 from robustness.errors import EngineError, SweepError
 from robustness.metrics.evidence import RAISED
 from robustness.util.rng import CHUNK
-from robustness.workspace.store import Store
-from robustness.workspace.workspace import Workspace
 
 pytest.importorskip("ray", reason='needs a cluster: pip install "pytest-robustness[ray]"')
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and processes to the garbage collector
@@ -32,7 +28,7 @@ MODULE = """
 import os, signal, time
 from pathlib import Path
 from torch import nn
-from {module}_part import LAYERS
+from {part} import LAYERS
 
 HERE = Path("{here}")
 
@@ -52,26 +48,6 @@ class Net(nn.Sequential):
 def factory():
     return Net(*LAYERS())
 """
-PART = """
-from torch import nn
-
-def LAYERS():
-    return [nn.Flatten(), nn.Linear(16, 3)]
-"""
-CARD = (
-    helpers.ARRAY_CARD
-    + """[sweeps.normal]
-kind = "gaussian"
-strengths = [0.1]
-[sweeps.fgsm]
-kind = "fgsm"
-strengths = [0.05, 0.2]
-[sweeps.over]
-kind = "fgsm"
-source = "other.toml"
-strengths = [0.1]
-"""
-)
 
 
 @pytest.fixture(scope="module")
@@ -81,36 +57,28 @@ def cluster():
 
 
 @pytest.fixture
-def project(tmp_path, own_path):
+def project(write_project, tmp_path):
     """Make a project whose model logs its passes, and does something of its own at one chunk of noisy images."""
 
     def make(marked="pass", shape=(4, 4), count=COUNT):
-        path = helpers.project(tmp_path / "project", "", CARD)
-        (source,) = path.parents[1].glob("tiny_*.py")
-        source.with_name(f"{source.stem}_part.py").write_text(PART.replace("16", str(int(np.prod(shape)))))
-        text = MODULE.replace("{module}", source.stem).replace("{here}", str(tmp_path)).replace("{marked}", marked)
-        source.write_text(text)
-        other = path.with_name("other.toml")
-        bare = path.read_text().partition("[sweeps")[0]
-        other.write_text(bare.replace('"tiny"', '"other"').replace("seed = 1", "seed = 2"))
         pixels = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
         pixels[:, 0, :2] = 100
         pixels[CHUNK : 2 * CHUNK, 0, :2] = 255
-        np.savez(path.with_name("images.npz"), test_x=pixels, test_y=np.arange(count) % 3)
-        card = cards.load(path)
-        return SimpleNamespace(
-            card=card,
-            here=tmp_path,
-            wanted=[(card, sweep) for sweep in card.file.sweeps],
-            passes=lambda: (tmp_path / "passes").read_text().split("\n")[:-1],
-            harness=lambda name="store", run=None: Workspace(Store(tmp_path / name, run), tmp_path, threads=1),
-        )
+        part = f"part_{os.getpid()}_{next(helpers.NUMBERS)}"
+        layers = f"from torch import nn\ndef LAYERS():\n    return [nn.Flatten(), nn.Linear({np.prod(shape)}, 3)]\n"
+        text = MODULE.replace("{part}", part).replace("{here}", str(tmp_path)).replace("{marked}", marked)
+        return write_project(text, pixels, **{part: layers})
 
     return make
 
 
-def digests(harness, wanted):
-    return {sweep: harness.evidence(card, sweep).digest for card, sweep in wanted}
+def passes(made):
+    """Return the process and the number of images of each pass."""
+    return [line.split() for line in (made.here / "passes").read_text().splitlines()]
+
+
+def sweep(cluster, workspace, wanted, device="cpu"):
+    fill(workspace, parse(f"ray={cluster.address}"), wanted, device)
 
 
 def chunks_of(project, name="store"):
@@ -130,14 +98,14 @@ ONCE = """
 def test_it_is_what_one_machine_decides_though_a_worker_dies(cluster, project):
     """Catches: other bits than a plain sweep's, a chunk lost or made twice with its worker, a worker not replaced."""
     made = project(marked=ONCE.strip())
-    harness = made.harness()
-    fill(harness, parse(f"ray={cluster.address}"), made.wanted, "auto")
-    assert harness.kind == made.harness().device_kind
-    workers = {line.split()[0] for line in made.passes()} - {str(os.getpid())}
+    workspace = made.workspace()
+    sweep(cluster, workspace, made.wanted, "auto")
+    assert workspace.kind == made.workspace().device_kind
+    workers = {pid for pid, _ in passes(made)} - {str(os.getpid())}
     assert len(workers) >= 2
-    found = digests(harness, made.wanted)
-    assert str(os.getpid()) not in {line.split()[0] for line in made.passes()}, "something was swept here"
-    assert found == digests(made.harness("plain"), made.wanted)
+    found = made.digests(workspace, made.wanted)
+    assert str(os.getpid()) not in {pid for pid, _ in passes(made)}, "something was swept here"
+    assert found == made.digests(made.workspace("plain"), made.wanted)
     assert not chunks_of(made)
     assert (made.here / "died").exists()
 
@@ -146,7 +114,7 @@ def test_a_node_dies(cluster, project):
     """Catches: chunks lost with their node, or what it had made counted twice."""
     made = project()
     (made.here / "slow").write_text("0.3")
-    due = made.harness()
+    due = made.workspace()
 
     def kill():
         wait_for(lambda: chunks_of(made))
@@ -154,11 +122,11 @@ def test_a_node_dies(cluster, project):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    fill(due, parse(f"ray={cluster.address}"), made.wanted[:2], "cpu")
+    sweep(cluster, due, made.wanted[:2])
     thread.join()
     cluster.other = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     (made.here / "slow").unlink()
-    assert digests(due, made.wanted[:2]) == digests(made.harness("plain"), made.wanted[:2])
+    assert made.digests(due, made.wanted[:2]) == made.digests(made.workspace("plain"), made.wanted[:2])
 
 
 def test_a_driver_dies_beside_another(cluster, project):
@@ -171,7 +139,7 @@ def test_a_driver_dies_beside_another(cluster, project):
 
     def filled():
         try:
-            fill(made.harness(), engine, wanted, "cpu")
+            fill(made.workspace(), engine, wanted, "cpu")
         except EngineError as error:
             errors.append(str(error))
 
@@ -193,11 +161,11 @@ def test_a_driver_dies_beside_another(cluster, project):
     (error,) = errors
     assert "killed by SIGKILL" in error
     assert "finished chunks are stored" in error
-    swept = [line for line in made.passes() if int(line.split()[1]) > 8]
+    swept = [count for _, count in passes(made) if int(count) > 8]
     assert kept >= 2
     assert len(swept) <= 2 * total + 2, "beside the clean pass and this one, what was under way when its driver died"
-    harness = made.harness()
-    assert digests(harness, wanted) == digests(made.harness("plain"), wanted)
+    workspace = made.workspace()
+    assert made.digests(workspace, wanted) == made.digests(made.workspace("plain"), wanted)
 
 
 def drivers() -> list[int]:
@@ -210,11 +178,11 @@ def drivers() -> list[int]:
 def test_an_exception_on_one_chunk(cluster, project):
     """Catches: a user's error retried without end, one that takes other cells or sweeps with it."""
     made = project(marked='raise ValueError("no luck with these")')
-    harness = made.harness()
-    fill(harness, parse(f"ray={cluster.address}"), made.wanted[1:2], "cpu")
-    evidence = harness.evidence(made.card, "fgsm")
+    workspace = made.workspace()
+    sweep(cluster, workspace, made.wanted[1:2])
+    evidence = workspace.evidence(made.card, "fgsm")
     assert set(evidence.status) == {f"{RAISED}ValueError: no luck with these"}
-    plain = made.harness("plain").evidence(made.card, "fgsm")
+    plain = made.workspace("plain").evidence(made.card, "fgsm")
     assert evidence.status == plain.status
     assert evidence.digest == plain.digest
 
@@ -222,20 +190,20 @@ def test_an_exception_on_one_chunk(cluster, project):
 def test_a_worker_that_dies_each_time(cluster, project):
     """Catches: images that kill every worker tried without end, or taking the sweeps beside them with them."""
     made = project(marked="os.kill(os.getpid(), signal.SIGKILL)")
-    harness = made.harness()
-    fill(harness, parse(f"ray={cluster.address}"), made.wanted[:1], "cpu")
-    assert set(harness.evidence(made.card).status) == {"ok"}
+    workspace = made.workspace()
+    sweep(cluster, workspace, made.wanted[:1])
+    assert set(workspace.evidence(made.card).status) == {"ok"}
     with pytest.raises(SweepError, match="tiny:normal: its worker died 3 times"):
-        harness.evidence(made.card, "normal")
+        workspace.evidence(made.card, "normal")
 
 
 def test_more_images_than_the_object_store_holds(cluster, project):
     """Catches: a full store that ends the run, or images that are lost from it."""
     made = project(shape=(96, 96, 3), count=4 * CHUNK)
     wanted = made.wanted[:1]
-    harness = made.harness()
-    fill(harness, parse(f"ray={cluster.address}"), wanted, "cpu")
-    assert digests(harness, wanted) == digests(made.harness("plain"), wanted)
+    workspace = made.workspace()
+    sweep(cluster, workspace, wanted)
+    assert made.digests(workspace, wanted) == made.digests(made.workspace("plain"), wanted)
 
 
 def test_an_address_where_nothing_listens():
@@ -250,7 +218,7 @@ def test_a_gpu_where_none_is(cluster, project):
     """Catches: a run that waits for a GPU for ever."""
     made = project()
     with pytest.raises(EngineError, match="the cluster has no GPU"):
-        fill(made.harness(), parse(f"ray={cluster.address}"), made.wanted, "cuda")
+        sweep(cluster, made.workspace(), made.wanted, "cuda")
 
 
 def test_a_node_with_another_version(cluster, project, tmp_path, monkeypatch):
@@ -273,7 +241,7 @@ def test_a_node_with_another_version(cluster, project, tmp_path, monkeypatch):
         wait_for(lambda: sum(node["Alive"] for node in cluster.global_state.node_table()) == 3)
         made = project()
         with pytest.raises(EngineError, match=r"1 node\(s\) have other versions") as caught:
-            fill(made.harness(), parse(f"ray={cluster.address}"), made.wanted, "cpu")
+            sweep(cluster, made.workspace(), made.wanted)
         assert "pytest-robustness 0.0.7 (here " in str(caught.value)
     finally:
         node.terminate()
@@ -297,6 +265,6 @@ def test_the_cluster_is_gone(project):
     thread = threading.Thread(target=end)
     thread.start()
     with pytest.raises(EngineError, match="finished chunks are stored"):
-        fill(made.harness(), parse(f"ray={own.address}"), made.wanted[:1], "cpu")
+        sweep(own, made.workspace(), made.wanted[:1])
     thread.join()
     assert chunks_of(made) or (made.here / "store/evidence").exists()

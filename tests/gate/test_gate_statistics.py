@@ -59,11 +59,11 @@ def test_the_score_is_that_of_the_likeliest_discordance(losses, gains, spare, dr
     expected = likeliest(losses, gains, n, drop)
     assert z == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
-    ours = float(paired_stats.tango_score(losses, gains, n, drop, 0.0))
-    gained = ((losses - gains - n * drop) / expected) ** 2 / n if abs(expected) > 1e-9 else None
-    if gained is None:
+    if abs(expected) < 1e-9:
         return
-    variance, discordance = gained, gained + drop**2
+    ours = float(paired_stats.tango_score(losses, gains, n, drop, 0.0))
+    variance = ((losses - gains - n * drop) / expected) ** 2 / n
+    discordance = variance + drop**2
     skewness = (drop - 3 * drop * discordance + 2 * drop**3) / variance**1.5 / math.sqrt(n)
     undone = ours + skewness * (ours**2 - 1) / 6  # the quadratic that was solved for it
     if 1 + 2 * skewness / 3 * (expected + skewness / 6) > 0.01:
@@ -81,10 +81,10 @@ def test_errors_counted_out_are_within_alpha():
 
 
 @settings(deadline=None, max_examples=60)
-@given(losses=COUNTS, gains=COUNTS, spare=st.integers(0, 500), margin=st.floats(0.001, 0.2))
+@given(losses=COUNTS, gains=COUNTS, spare=st.integers(1, 500), margin=st.floats(0.001, 0.2))
 def test_interval_and_p_values_say_the_same(losses, gains, spare, margin):
-    """Catches: a gate that passes by its bound and not by its test."""
-    n = max(losses + gains + spare, 1)
+    """Catches: a gate that passes by its bound and not by its test; a correction on the wrong side of one end."""
+    n = losses + gains + spare
     (low,), (high,) = paired_stats.interval([losses], [gains], [n], 0.05)
     assert -1 <= low <= (losses - gains) / n <= high <= 1
     for p, outside, end in [
@@ -93,17 +93,8 @@ def test_interval_and_p_values_say_the_same(losses, gains, spare, margin):
     ]:
         if abs(end - margin) > 1e-9:
             assert (p < 0.05) is bool(outside)
-
-
-@settings(deadline=None, max_examples=30)
-@given(losses=COUNTS, gains=COUNTS, spare=st.integers(1, 300))
-def test_models_may_change_places(losses, gains, spare):
-    """Catches: a correction on the wrong side of one end."""
-    n = losses + gains + spare
-    low, high = (float(end[0]) for end in paired_stats.interval([losses], [gains], [n]))
-    assert [float(end[0]) for end in paired_stats.interval([gains], [losses], [n])] == pytest.approx(
-        [-high, -low], abs=1e-9
-    )
+    (mirrored_low,), (mirrored_high,) = paired_stats.interval([gains], [losses], [n], 0.05)
+    assert (mirrored_low, mirrored_high) == pytest.approx((-high, -low), abs=1e-9)
 
 
 def test_a_hopeless_model_fails_however_few_differ_by_the_margin():
@@ -125,31 +116,17 @@ def test_holm_is_statsmodels(count):
     assert paired_stats.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
-def test_tails_are_scipys():
+@settings(deadline=None, max_examples=60)
+@given(freedom=st.integers(1, 60), alpha=st.floats(1e-4, 0.5))
+def test_tails_and_quantiles_are_scipys(freedom, alpha):
     z = np.linspace(-6, 8, 29)
     assert paired_stats.upper_tail(z) == pytest.approx(stats.norm.sf(z), rel=1e-12)
-    assert paired_stats.normal_quantile(5e-5) == pytest.approx(stats.norm.isf(5e-5))
+    assert paired_stats.normal_quantile(alpha) == pytest.approx(stats.norm.isf(alpha), abs=1e-9)
+    assert retraining_stats.t_quantile(alpha, freedom) == pytest.approx(stats.t.isf(alpha, freedom), rel=1e-6, abs=1e-9)
+    assert retraining_stats.t_tail(1.3, freedom) == pytest.approx(stats.t.sf(1.3, freedom), rel=1e-9)
 
 
 # ------------------------------------------------------------------ power
-
-
-def test_a_drop_that_is_seen_is_seen_so_often():
-    """Catches: a smallest drop without the correction for many cells, or with the wrong tail. By simulation."""
-    draws, n, tests, discordance = np.random.default_rng(0), 5000, 20, 0.08
-    drop = float(power.detectable_drop(0.02, discordance, n, 0.05, tests))
-    lost = (discordance + drop) / 2
-    b, c, _ = draws.multinomial(n, [lost, lost - drop, 1 - discordance], 4000).T
-    caught = (paired_stats.p_exceeds_margin(b, c, n, 0.02) <= 0.05 / tests).mean()
-    assert caught == pytest.approx(power.POWER, abs=0.04)
-
-
-def test_the_images_needed_decide_so_often():
-    draws, discordance = np.random.default_rng(1), 0.06
-    n = int(power.required_sample_size(0.0, 0.02, discordance))
-    b, c, _ = draws.multinomial(n, [discordance / 2, discordance / 2, 1 - discordance], 4000).T
-    assert (paired_stats.p_within_margin(b, c, n, 0.02) <= 0.05).mean() == pytest.approx(power.POWER, abs=0.05)
-    assert power.required_sample_size(0.02, 0.02, 0.06) == math.inf
 
 
 SAMPLES = 3000
@@ -160,28 +137,31 @@ MISS = 4 * math.sqrt(0.8 * 0.2 / SAMPLES)
 @pytest.mark.parametrize("margin", [0.005, 0.02, 0.1])
 @pytest.mark.parametrize("tests", [1, 30])
 def test_what_is_promised_at_80_per_cent_is_decided_so_often(margin, tests):
-    """Catches: a formula without continuity, skewness or the variance at the margin (it decided in 3 to 80 of 100)."""
+    """
+    Catches: a formula without continuity, skewness or the variance at the margin (it decided in 3 to 80 of 100).
+
+    More often than promised is possible only where few images are discordant, so that counts are coarse.
+    """
     draws = np.random.default_rng(3)
 
-    def rate(drop, discordance, n, level):
+    def check(drop, discordance, n):
         lost = (discordance + drop) / 2
         b, c, _ = draws.multinomial(n, [lost, max(lost - drop, 0), 1 - max(discordance, drop)], SAMPLES).T
-        p = (
-            paired_stats.p_exceeds_margin(b, c, n, margin)
-            if drop > margin
-            else paired_stats.p_within_margin(b, c, n, margin)
-        )
-        return (p <= level).mean()
+        if drop > margin:
+            decided = paired_stats.p_exceeds_margin(b, c, n, margin) <= 0.05 / tests
+        else:
+            decided = paired_stats.p_within_margin(b, c, n, margin) <= 0.05
+        most = power.POWER + MISS if n * discordance > 200 else 1
+        assert power.POWER - MISS < decided.mean() <= most, (drop, discordance, n)
 
     for discordance in (0.002, 0.01, 0.03, 0.1, 0.3):
         for drop in (-0.01, 0.0, 0.3 * margin, 1.8 * margin, 5 * margin):
             if abs(drop) <= discordance:
-                n = int(power.required_sample_size(drop, margin, discordance, tests=tests))
-                level = 0.05 / tests if drop > margin else 0.05
-                assert rate(drop, discordance, n, level) > power.POWER - MISS, (drop, discordance, n)
+                check(drop, discordance, int(power.required_sample_size(drop, margin, discordance, tests=tests)))
         for n in (100, 1000, 20_000):
             if (drop := float(power.detectable_drop(margin, discordance, n, 0.05, tests))) < 1:
-                assert rate(drop, max(discordance, drop), n, 0.05 / tests) > power.POWER - MISS, (drop, discordance, n)
+                check(drop, max(discordance, drop), n)
+    assert power.required_sample_size(margin, margin, 0.06) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -244,24 +224,6 @@ def test_what_should_be_low_is_worse_where_it_is_higher():
     assert differences.paired_difference("coverage", was, now, "0.1").drop == 0
 
 
-@pytest.mark.parametrize("metric", ["f1", "precision", "recall", "balanced_accuracy", "precision[1]", "f1[2]"])
-def test_the_delta_methods_error_is_the_bootstraps(metric):
-    """Catches: an error that forgets that the images are the same. Resamples images, and measures anew."""
-    draws, n = np.random.default_rng(3), 1200
-    labels = draws.integers(0, 3, n)
-    was = np.where(draws.random(n) < 0.85, labels, draws.integers(0, 3, n))
-    now = np.where(draws.random(n) < 0.95, was, draws.integers(0, 3, n))
-    found = differences.paired_difference(metric, decided(was, labels), decided(now, labels), "0.1")
-
-    def value(predictions, rows):
-        return claims.measure(decided(predictions[rows], labels[rows]), "0.1", metric).value
-
-    assert found.drop == pytest.approx(value(was, slice(None)) - value(now, slice(None)))
-    samples = [draws.integers(0, n, n) for _ in range(300)]
-    spread = np.std([value(was, rows) - value(now, rows) for rows in samples])
-    assert found.error == pytest.approx(spread, rel=0.15)
-
-
 def scored(random, quality, hard):
     """Evidence of one cell whose scores know as much as `quality`, and are of images that are `hard` to tell."""
     labels = np.arange(len(hard)) % 3
@@ -289,11 +251,15 @@ def resampled(evidence, rows):
 
 
 @pytest.mark.parametrize(
-    ("metric", "method"), [("detection_auc", "delong"), ("roc_auc", "delong"), ("detection_precision", "delta")]
+    ("metric", "method"),
+    [
+        *((name, "delta") for name in ("f1", "precision", "recall", "balanced_accuracy", "precision[1]", "f1[2]")),
+        *(("detection_auc", "delong"), ("roc_auc", "delong"), ("detection_precision", "delta")),
+    ],
 )
-def test_the_error_of_what_is_scored_is_the_bootstraps(metric, method):
+def test_the_error_of_a_difference_is_the_bootstraps(metric, method):
     """Catches: two models, or an image's clean and perturbed score, taken for independent; an area upside down."""
-    draws, n = np.random.default_rng(9), 600
+    draws, n = np.random.default_rng(11), 600
     hard = draws.random(n)
     was, now = scored(draws, 2.0, hard), scored(draws, 1.5, hard)
     found = differences.paired_difference(metric, was, now, "0.1")
@@ -303,36 +269,36 @@ def test_the_error_of_what_is_scored_is_the_bootstraps(metric, method):
     assert (found.method, found.n, found.changes) == (method, n, None)
     samples = [draws.integers(0, n, n) for _ in range(300)]
     drops = [
-        differences.paired_difference(metric, *(resampled(each, rows) for each in (was, now)), "0.1")
+        differences.paired_difference(metric, resampled(was, rows), resampled(now, rows), "0.1").drop
         for rows in samples
     ]
-    assert found.error == pytest.approx(np.std([each.drop for each in drops]), rel=0.15)
+    assert found.error == pytest.approx(np.std(drops), rel=0.15)
     same = differences.paired_difference(metric, was, was, "0.1")
     assert same.drop == 0
     assert 0 < same.error < 3 / n
 
 
-def test_a_detector_that_never_fires_has_no_precision():
-    """Catches: 0/0 as a number, or a traceback."""
-    never = np.zeros((1, 3), np.float32)
-    one = decided([0, 1, 2], [0, 1, 2], attack_probability=never)
-    one = decided([0, 1, 2], [0, 1, 2], attack_probability=never, clean=one)
-    with pytest.raises(GateError, match="the denominator is 0"):
-        differences.paired_difference("detection_precision", one, one, "0.1")
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("detection_precision", "the denominator is 0"),
+        ("recall[1]", r"recall\[1\] at 0.1"),
+        ("loss", "loss: follows from no predictions"),
+    ],
+)
+def test_nothing_to_divide_by_is_no_comparison(metric, said):
+    """Catches: 0/0 as a number, or a traceback: a detector that never fires, a class without images."""
+    never = np.zeros((1, 2), np.float32)
+    one = decided([0, 0], [0, 0], attack_probability=never)
+    one = decided([0, 0], [0, 0], attack_probability=never, clean=one)
+    with pytest.raises(GateError, match=said):
+        differences.paired_difference(metric, one, one, "0.1")
 
 
 def test_the_same_predictions_are_no_certainty():
     """Catches: an interval of no width, by which any margin passes on three images."""
     same = decided([0, 1, 2], [0, 1, 2])
     assert differences.paired_difference("f1", same, same, "0.1").error > 0.1
-
-
-def test_nothing_to_divide_by_is_no_comparison():
-    one = decided([0, 0], [0, 0])
-    with pytest.raises(GateError, match=r"recall\[1\] at 0.1"):
-        differences.paired_difference("recall[1]", one, one, "0.1")
-    with pytest.raises(GateError, match="loss"):
-        differences.paired_difference("loss", one, one, "0.1")
 
 
 # ------------------------------------------------------------------ the decision
@@ -379,13 +345,6 @@ def test_the_benchmark_prints_its_tables(capsys):
 # ------------------------------------------------------------------ recipes
 
 
-@settings(deadline=None, max_examples=60)
-@given(freedom=st.integers(1, 60), alpha=st.floats(1e-4, 0.5))
-def test_t_is_scipys(freedom, alpha):
-    assert retraining_stats.t_quantile(alpha, freedom) == pytest.approx(stats.t.isf(alpha, freedom), rel=1e-6, abs=1e-9)
-    assert retraining_stats.t_tail(1.3, freedom) == pytest.approx(stats.t.sf(1.3, freedom), rel=1e-9)
-
-
 def test_the_t_bound_is_the_prediction_interval():
     """Catches: a confidence bound of the mean, which more and more healthy retrainings fall below."""
     values = np.array([0.91, 0.93, 0.9, 0.94, 0.92, 0.915])
@@ -411,18 +370,11 @@ def test_ranks_are_exchangeable():
         assert sorted(np.round(np.array(p) * 20).astype(int)) == list(range(1, 21))  # without ties: each rank once
 
 
-def test_a_retraining_that_is_one_of_the_accepted_is_never_alone():
+def test_only_what_is_worse_is_an_alarm():
+    """Catches: a two-sided rank, by which an improvement fails; an alarm at what is accepted, or never varies."""
     accepted = np.random.default_rng(6).normal(size=(19, 4))
     assert all(retraining_stats.rank_p_value(accepted, row) >= 0.1 for row in accepted)
-
-
-def test_better_is_not_worse():
-    """Catches: a two-sided rank, by which an improvement fails."""
-    accepted = np.random.default_rng(7).normal(size=(19, 4))
     assert retraining_stats.rank_p_value(accepted, np.full(4, 50.0)) > 0.05
-
-
-def test_what_never_varies_says_nothing():
     assert retraining_stats.rank_p_value(np.full((19, 2), 0.9), np.full(2, 0.9)) == 1
     bounds = retraining_stats.prediction_bounds(np.full((5, 1), 0.98), 0.05, least=1 / 600)
     assert bounds[0] < 0.98 - 1 / 600  # one image less is no alarm

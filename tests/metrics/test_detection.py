@@ -15,7 +15,6 @@ from reports.label_2n import theory
 from robustness import cards, claims
 from robustness.cards import Claim
 from robustness.errors import CardError
-from robustness.metrics import roc_auc, strength_curves
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.metric import MetricError
 from robustness.metrics.registry import measure_cell
@@ -35,19 +34,19 @@ def filtered(attack=ATTACK, clean_attack=CLEAN_ATTACK, **more) -> Evidence:
     return replace(made, clean=clean)
 
 
-@pytest.mark.parametrize(
-    ("metric", "successes", "n"),
-    [
-        ("selective_accuracy", 1, 4),  # kept: 0, 2, 5, 7; of them right: 0
-        ("coverage", 4, 8),
-        ("rejection_rate", 4, 8),
-        ("undetected_error_rate", 3, 8),
-        ("detection_precision", 4, 6),  # and two of the clean ones
-    ],
-)
-def test_counts(metric, successes, n):
+COUNTED = {
+    "selective_accuracy": (1, 4),  # kept: 0, 2, 5, 7; of them right: 0
+    "coverage": (4, 8),
+    "rejection_rate": (4, 8),
+    "undetected_error_rate": (3, 8),
+    "detection_precision": (4, 6),  # and two of the clean ones
+}
+
+
+@pytest.mark.parametrize("metric", COUNTED)
+def test_counts(metric):
     """Catches: the threshold itself discarded, wrong ones counted for right, a denominator of all images."""
-    found = measure_cell(filtered(), 0, metric)
+    found, (successes, n) = measure_cell(filtered(), 0, metric), COUNTED[metric]
     assert (found.successes, found.n, found.value) == (successes, n, successes / n)
 
 
@@ -60,32 +59,10 @@ def test_nothing_kept_is_no_number():
     assert math.isnan(measure_cell(filtered(attack=[0.0] * 8, clean_attack=[0.0] * 8), 0, "detection_precision").value)
 
 
-def test_without_an_attack_probability():
-    for metric in (
-        "selective_accuracy",
-        "coverage",
-        "rejection_rate",
-        "undetected_error_rate",
-        "detection_precision",
-        "detection_auc",
-    ):
-        with pytest.raises(MetricError, match=r"needs a decision with an attack probability"):
-            measure_cell(filtered(attack=None, clean_attack=None), 0, metric)
-
-
-SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=2, max_size=12)
-
-
-@given(positive=SCORES, negative=SCORES)
-def test_auc_is_scikit_learn_s_and_its_variance_delong_s(positive, negative):
-    """Ties count half. Catches: the two samples swapped, ties lost or won, a variance by n instead of n − 1."""
-    one, other = np.float32(positive), np.float32(negative)
-    value, variance = roc_auc.delong(one, other)
-    truth = [1] * len(one) + [0] * len(other)
-    assert value == pytest.approx(roc_auc_score(truth, np.concatenate([one, other])))
-    kernel = (one[:, None] > other).astype(float) + 0.5 * (one[:, None] == other)
-    due = kernel.mean(1).var(ddof=1) / len(one) + kernel.mean(0).var(ddof=1) / len(other)
-    assert variance == pytest.approx(due, abs=1e-12)
+@pytest.mark.parametrize("metric", [*COUNTED, "detection_auc"])
+def test_without_an_attack_probability(metric):
+    with pytest.raises(MetricError, match=r"needs a decision with an attack probability"):
+        measure_cell(filtered(attack=None, clean_attack=None), 0, metric)
 
 
 def test_auc_of_evidence():
@@ -133,26 +110,10 @@ def test_shapes_after_filtering():
     assert math.isnan(measure_cell(curve(right, [0.5], [[1] * 4, [0] * 4]), 0, "selective_accuracy_range").value)
 
 
-@pytest.mark.parametrize("metric", [metric.name for metric in strength_curves.METRICS])
-def test_intervals_of_shapes_are_those_of_a_bootstrap(metric):
-    """Images drawn anew a thousand times. Catches: an influence without the filter's, strengths taken as unpaired."""
-    draws = np.random.default_rng(1)
-    ability = draws.random(1500)
-    right = np.stack([ability > least for least in (0.05, 0.15, 0.45, 0.5)]) ^ (draws.random((4, 1500)) < 0.02)
-    kept = np.stack([draws.random(1500) < 0.5 + 0.5 * (ability > 0.3) * share for share in (1.0, 0.9, 0.6, 0.5)])
-    sizes = [0.1, 0.2, 0.4]
-    found = measure_cell(curve(right, sizes, kept), 2, metric)
-    boot = []
-    for _ in range(400):
-        rows = draws.integers(0, 1500, 1500)
-        boot.append(measure_cell(curve(right[:, rows], sizes, kept[:, rows]), 2, metric).value)
-    assert (found.interval.high - found.value) / 1.96 == pytest.approx(np.std(boot), rel=0.15)
-
-
 def test_a_strength_that_is_drawn_has_no_curve():
-    made = curve([[1, 1], [1, 0]], [0.5])
+    drawn = replace(curve([[1, 1], [1, 0]], [0.5]), strengths=("U(0,0.5)",))
     with pytest.raises(MetricError, match="strengths that are numbers"):
-        measure_cell(replace(made, strengths=("U(0,0.5)",)), 0, "max_accuracy_slope")
+        measure_cell(drawn, 0, "max_accuracy_slope")
 
 
 CLAIMED = (("accuracy", 0.6), ("coverage", 0.7))
@@ -176,25 +137,23 @@ def test_claims_that_count_only_with_what_is_kept():
 
 
 def test_a_blind_detector_passes_no_claim():
-    verdict = judged("detection_auc", 0.5, filtered())
-    assert verdict.outcome == "vacuous"
+    assert judged("detection_auc", 0.5, filtered()).outcome == "vacuous"
     assert judged("detection_precision", 0.45, filtered()).outcome == "vacuous"
+
+
+CLEAN_CLAIM, REJECTS = "[claims.clean]\naccuracy = 0.5\n", "[claims.normal]\nrejection_rate = [0.5, 0.5]"
 
 
 @pytest.mark.parametrize(
     ("decision", "tables", "said"),
     [
-        (
-            "argmax",
-            "[claims.clean]\naccuracy = 0.5\ncoverage = 0.5",
-            "needs a decision that detects attacks, got argmax",
-        ),
-        ("null", "[claims.clean]\naccuracy = 0.5\ncoverage = 0.5", "alone, a decision that never discards meets it"),
-        ("null", "[claims.normal]\nrejection_rate = [0.5, 0.5]", "counts only together with a claim of clean accuracy"),
+        ("argmax", CLEAN_CLAIM + "coverage = 0.5", "needs a decision that detects attacks, got argmax"),
+        ("null", CLEAN_CLAIM + "coverage = 0.5", "alone, a decision that never discards meets it"),
+        ("null", REJECTS, "counts only together with a claim of clean accuracy"),
         (
             "null",
-            "[claims.clean]\naccuracy = 0.5\n[claims.normal]\nrejection_rate = [0.5, 0.5]",
-            "counts only together with a claim of clean coverage, for a decision that discards everything is never",
+            CLEAN_CLAIM + REJECTS,
+            "with a claim of clean coverage, for a decision that discards everything is never",
         ),
     ],
 )

@@ -144,11 +144,8 @@ def header(**changes):
     """The file with another header."""
     size = int.from_bytes(BYTES[:8], "little")
     head = json.loads(BYTES[8 : 8 + size])
-    for key, value in changes.items():
-        if value is None:
-            del head["__metadata__"][key]
-        else:
-            head["__metadata__"][key] = value
+    metadata = head["__metadata__"] | changes
+    head["__metadata__"] = {key: value for key, value in metadata.items() if value is not None}
     text = json.dumps(head).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + BYTES[8 + size :]

@@ -38,7 +38,7 @@ ERROR = rate_metric(
 RATES = {name: known for name, known in METRICS.items() if known.rate} | {"error": ERROR}
 OTHERS = {name: known for name, known in METRICS.items() if known.claimable and not known.rate}
 OWN_CHANCE = {"loss", "roc_auc"}
-"""Their chance levels have tests of their own in test_floors: they are not of a classifier that names classes."""
+"""Their chance levels have tests of their own in test_chance_level: they are not of a classifier that names classes."""
 
 
 @pytest.fixture(autouse=True)

@@ -11,12 +11,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
 from robustness.errors import RobustnessError
-from robustness.metrics import roc_auc
-from robustness.metrics.confusion import confusion_matrix
 from robustness.metrics.intervals import mean_interval, wilson
 from robustness.metrics.metric import MetricError
 from robustness.metrics.registry import METRICS, measure, measure_matrix, parse
-from robustness.metrics.roc_auc import roc_curve
 
 AVERAGES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "precision_micro", "recall_micro", "f1_micro")
 MACRO = ("precision", "recall", "f1", "balanced_accuracy")
@@ -237,31 +234,27 @@ def test_unchanged_images_have_no_snr():
     assert math.isnan(measure("snr", [0], [0], 2, snr=[math.inf]).value)
 
 
-@pytest.mark.parametrize("numbers", [None, [1.0], [1.0, math.nan]])
-def test_an_image_without_a_number_is_an_error(numbers):
-    with pytest.raises(ValueError, match="`loss`"):
-        measure("loss", [0, 1], [0, 1], 2, loss=numbers)
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (lambda: measure("loss", [0, 1], [0, 1], 2), "`loss`"),
+        (lambda: measure("loss", [0, 1], [0, 1], 2, loss=[1.0]), "`loss`"),
+        (lambda: measure("loss", [0, 1], [0, 1], 2, loss=[1.0, math.nan]), "`loss`"),
+        (lambda: measure("accuracy", [0, 1], [0, -1], 2), "-1"),
+        (lambda: measure_matrix("accuracy", np.ones((2, 3), np.int64)), "`matrix`"),
+        (lambda: measure_matrix("accuracy", np.ones((3, 3), np.int64), 2), "`matrix`"),
+        (lambda: measure_matrix("accuracy", np.ones((2, 2), np.int64), ["a", "b", "c"]), "`matrix`"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(call, complaint):
+    """Catches: an image without a number or a prediction that is left out, a matrix without a row for each class."""
+    with pytest.raises(ValueError, match=complaint):
+        call()
 
 
 def test_a_matrix_has_no_loss():
     with pytest.raises(MetricError, match="loss="):
         measure_matrix("loss", table(TABLE_1))
-
-
-@pytest.mark.parametrize(("shape", "classes"), [((2, 3), None), ((3, 3), 2), ((2, 2), ["a", "b", "c"])])
-def test_a_matrix_has_a_row_for_each_class(shape, classes):
-    with pytest.raises(ValueError, match="`matrix`"):
-        measure_matrix("accuracy", np.ones(shape, np.int64), classes)
-
-
-def test_an_invalid_prediction_is_an_error():
-    with pytest.raises(ValueError, match="-1"):
-        measure("accuracy", [0, 1], [0, -1], 2)
-
-
-def test_measure_is_measure_matrix():
-    matrix = confusion_matrix([0, 1, 1], [0, 0, 1], 2)
-    assert measure("f1[dog]", [0, 1, 1], [0, 0, 1], ["cat", "dog"]) == measure_matrix("f1[dog]", matrix, ["cat", "dog"])
 
 
 @pytest.mark.parametrize(
@@ -281,47 +274,36 @@ def test_parse_reads(metric, classes, expected):
     assert parse(metric, classes) == expected
 
 
+PETS, SIGNS = ["cat", "dog", "1"], [f"sign {index}" for index in range(43)]
+
+
 @pytest.mark.parametrize(
-    ("metric", "complaint"),
+    ("metric", "classes", "complaint"),
     [
-        ("acuracy", "did you mean 'accuracy'"),
-        ("Balanced accuracy", "did you mean 'balanced_accuracy'"),
-        ("precision_macro", "did you mean 'precision'"),
-        ("f1-score", "did you mean 'f1'"),
-        ("precison[0]", "did you mean 'precision'"),
-        ("zzz", "snr; got 'zzz'$"),
-        ("", "got ''$"),
-        ("accuracy[0]", r"precision\[CLASS\].*got 'accuracy\[0\]'"),
-        ("recall[0", "must be one of"),
-        ("recall[3]", "index, 0 to 2, or by name, 'cat', 'dog', '1'"),
-        ("recall[-1]", "must name a class"),
-        ("recall[]", "must name a class"),
-        ("recall[Dgo]", "did you mean 'dog'"),
-        ("recall[1]", "classes 1, 2 by index or name"),
+        ("acuracy", PETS, "did you mean 'accuracy'"),
+        ("Balanced accuracy", PETS, "did you mean 'balanced_accuracy'"),
+        ("precision_macro", PETS, "did you mean 'precision'"),
+        ("f1-score", PETS, "did you mean 'f1'"),
+        ("precison[0]", PETS, "did you mean 'precision'"),
+        ("zzz", PETS, "snr; got 'zzz'$"),
+        ("", PETS, "got ''$"),
+        ("accuracy[0]", PETS, r"precision\[CLASS\].*got 'accuracy\[0\]'"),
+        ("recall[0", PETS, "must be one of"),
+        ("recall[3]", PETS, "index, 0 to 2, or by name, 'cat', 'dog', '1'"),
+        ("recall[-1]", PETS, "must name a class"),
+        ("recall[]", PETS, "must name a class"),
+        ("recall[Dgo]", PETS, "did you mean 'dog'"),
+        ("recall[1]", PETS, "classes 1, 2 by index or name"),
+        ("recall[cat]", ["cat", "cat"], "classes 0, 1"),
+        ("recall[sing 40]", SIGNS, r"'sign 11', …; got 'sing 40'; did you mean 'sign 40'"),
     ],
 )
-def test_parse_refuses(metric, complaint):
+def test_parse_refuses(metric, classes, complaint):
+    """Catches: a name that two classes bear, a list of all of many classes, no word of what may be meant."""
     with pytest.raises(MetricError, match=complaint) as caught:
-        parse(metric, ["cat", "dog", "1"])
+        parse(metric, classes)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, RobustnessError)
-
-
-def test_a_name_that_two_classes_bear_is_refused():
-    with pytest.raises(MetricError, match="classes 0, 1"):
-        parse("recall[cat]", ["cat", "cat"])
-
-
-def test_many_classes_are_not_all_listed():
-    with pytest.raises(MetricError, match=r"'sign 11', …; got 'sing 40'; did you mean 'sign 40'"):
-        parse("recall[sing 40]", [f"sign {index}" for index in range(43)])
-
-
-def test_registry_says_what_can_be_claimed():
-    assert {name for name, known in METRICS.items() if known.better == "lower" and known.rate} == set()
-    assert {name for name, known in METRICS.items() if not known.claimable} == {"snr"}
-    assert {name for name, known in METRICS.items() if known.takes_class} == {"precision", "recall", "f1"}
-    assert all(known.description for known in METRICS.values())
 
 
 def test_an_unknown_metric_is_told_of_all():
@@ -336,25 +318,6 @@ def test_an_unknown_metric_is_told_of_all():
         "selective_max_accuracy_slope, selective_accuracy_std, selective_accuracy_range, snr; "
         "got 'acuracy'; did you mean 'accuracy'?"
     )
-
-
-def test_roc_curve_encloses_its_area():
-    """Catches: a curve of other points than those that the area is of."""
-    positive, scores = np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.3, 0.35, 0.8, 0.35])
-    curve = roc_curve(positive, scores)
-    area, _ = roc_auc.delong(scores[positive == 1], scores[positive == 0])
-    assert np.trapezoid(curve.true_positive_rates, curve.false_positive_rates) == pytest.approx(area)
-
-
-def test_roc_refuses_what_is_no_score():
-    with pytest.raises(ValueError, match="both kinds"):
-        roc_curve([1, 1], [0.1, 0.2])
-    with pytest.raises(ValueError, match="`positive`"):
-        roc_curve([0, 2], [0.1, 0.2])
-    with pytest.raises(ValueError, match="`positive`"):
-        roc_curve([0, 1], [0.1])
-    with pytest.raises(ValueError, match="`scores`"):
-        roc_curve([0, 1], [0.1, math.nan])
 
 
 def test_claims_are_checked_without_slow_imports():

@@ -27,7 +27,7 @@ PARSEVAL = ["digits-parseval", "digits-parseval-adv"]
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory):
+def open_workspace(tmp_path_factory):
     return Workspace(Store(tmp_path_factory.mktemp("store")), data_root())
 
 
@@ -76,14 +76,14 @@ def test_the_cards_have_both_heads_of_hybrid_networks():
     assert {file.data.labels: file.model.arguments.get("outputs", 10) for file in of_sets} == {None: 10, "kind": 2}
 
 
-def test_the_committed_hybrid_set_holds_what_it_says(harness):
+def test_the_committed_hybrid_set_holds_what_it_says(workspace):
     """
     Against the shipped targets and digits themselves.
 
     Catches: a set of other weights than the targets have now, a twin of another digit, a k that is exceeded or that
     does not mislead, a digit in both parts.
     """
-    digits = harness.images(limit_test_images(SMOKE[embedded.TARGETS[0]], None))
+    digits = workspace.images(limit_test_images(SMOKE[embedded.TARGETS[0]], None))
     with np.load(embedded.FILE) as held:
         for part, count in (("train", 450), ("test", 150)):
             x, y, kind, source, target, k, fooled = (
@@ -100,16 +100,16 @@ def test_the_committed_hybrid_set_holds_what_it_says(harness):
                 rows = target == number
                 inputs = torch.from_numpy((x[rows] / np.float32(255)).transpose(0, 3, 1, 2))
                 with torch.inference_mode():
-                    misled = harness.classifier(SMOKE[name]).module(inputs).argmax(1).numpy() != y[rows]
+                    misled = workspace.classifier(SMOKE[name]).module(inputs).argmax(1).numpy() != y[rows]
                 assert (misled == fooled[rows]).mean() > 0.98  # another processor may decide what lies on the edge
         assert not set(held["train_source"]) & set(held["test_source"])
 
 
-def test_the_cards_sweep_every_perturbation_that_comes_with_the_harness():
+def test_the_cards_sweep_every_shipped_perturbation():
     """
     Catches: a kind of perturbation that no suite ever runs.
 
-    Attacks of other libraries need these libraries; a card that sweeps FAB-T and Square needs new thresholds.
+    Attacks of other libraries need these libraries.
     """
     swept = {sweep.perturbation.kind for card in SMOKE.values() for sweep in card.file.sweeps.values()}
     costly = {"apgd", "apgd-t", "autoattack", "fab", "square"}  # thousands of passes per image: no card sweeps them yet
@@ -124,9 +124,9 @@ def test_all_committed_weights_together_are_small():
 
 
 @pytest.mark.parametrize("name", PARSEVAL)
-def test_the_committed_parseval_networks_are_constrained(harness, name):
+def test_the_committed_parseval_networks_are_constrained(workspace, name):
     """Catches: sums that are not convex, weights that were drawn as a plain network's: β = 0.001 does not mend them."""
-    module = harness.classifier(SMOKE[name]).module
+    module = workspace.classifier(SMOKE[name]).module
     for layer in module.modules():
         if isinstance(layer, Convex):
             assert layer.coefficients.min() >= 0
@@ -136,14 +136,14 @@ def test_the_committed_parseval_networks_are_constrained(harness, name):
         found = [torch.linalg.svdvals(weight.flatten(1)) for weight in weights(network)]
         return (torch.cat(found) - 1).abs().mean().item()
 
-    plain = (apart(harness.classifier(SMOKE[name]).module) for name in ("digits-wrn", "digits-wrn-adv"))
+    plain = (apart(workspace.classifier(SMOKE[name]).module) for name in ("digits-wrn", "digits-wrn-adv"))
     assert apart(module) < 2 / 3 * min(plain)
 
 
-def test_the_committed_repvgg_decides_alike_by_its_branches(harness, monkeypatch):
+def test_the_committed_repvgg_decides_alike_by_its_branches(workspace, monkeypatch):
     """Catches: a re-parameterisation that holds for drawn weights alone."""
     card = SMOKE["digits-repvgg"]
-    module, images = harness.classifier(card).module, harness.images(card)
+    module, images = workspace.classifier(card).module, workspace.images(card)
     inputs = torch.from_numpy(images.batch(0, len(images)))
     with torch.inference_mode():
         after = module(inputs)

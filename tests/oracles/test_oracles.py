@@ -4,6 +4,7 @@ import importlib.util
 import warnings
 from unittest.mock import patch
 
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -55,7 +56,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def batch(images):
-    return torch.from_numpy(images.batch(0, COUNT)), torch.from_numpy(images.labels.copy())
+    return helpers.tensors(images)
 
 
 def foolbox_made(model, x, y, epsilon, steps):

@@ -11,10 +11,10 @@ from torch import nn
 
 from robustness.classifiers.modules import state_hash
 from robustness.data import from_arrays
-from robustness.decisions import Null
-from robustness.errors import ModelError
+from robustness.decisions import Argmax, Null
+from robustness.errors import GradientError, ModelError
 from robustness.metrics.evidence import OK
-from robustness.perturbations import APGD, FGSM, IFGSM, PGD, AdaptivePGD, Clean, GaussianNoise, TargetedAPGD
+from robustness.perturbations import APGD, FGSM, IFGSM, PGD, Clean, GaussianNoise, TargetedAPGD
 from robustness.perturbations.fgsm import fgsm
 from robustness.perturbations.pgd import pgd
 from robustness.sweep.runner import run_sweep
@@ -55,17 +55,14 @@ def some(count=100, marked=0):
     return from_arrays(pixels, labels, ("a", "b", "c"))
 
 
-def nan_gradient(row):
-    """The same logits, whose gradient is 0·inf."""
-    return row + (row - row.detach()).sqrt()
-
-
-def infinite_gradient(row):
-    return row + (row - row.detach()).abs().pow(0.5)
+NO_NUMBERS = {  # the same logits, whose gradient is 0·inf
+    "nan": lambda row: row + (row - row.detach()).sqrt(),
+    "infinite": lambda row: row + (row - row.detach()).abs().pow(0.5),
+}
 
 
 @FEW
-@pytest.mark.parametrize("how", [nan_gradient, infinite_gradient], ids=["nan", "infinite"])
+@pytest.mark.parametrize("how", NO_NUMBERS.values(), ids=NO_NUMBERS)
 def test_one_gradient_that_is_no_number_fails_the_cell(attack, how):
     """One image of 400. Catches: a sign of NaN, a step of zero: an image that nothing seems to change."""
     images = some(400, marked=1)
@@ -210,7 +207,8 @@ def mixed(dropout=0.5):
 
 
 @EVERY
-def test_a_model_in_training_is_attacked_as_it_will_be_used_and_given_back_as_it_was(attack):
+@pytest.mark.parametrize("role", ["attacked", "source"])
+def test_a_model_in_training_is_attacked_as_it_will_be_used_and_given_back_as_it_was(attack, role):
     """Batch norm by its running statistics, dropout off; a frozen layer, parameter and gradient stay as they were."""
     images, model = helpers.images(60), mixed()
     model[4].eval()
@@ -218,10 +216,13 @@ def test_a_model_in_training_is_attacked_as_it_will_be_used_and_given_back_as_it
     model[6].bias.grad = kept = torch.ones(3)
     state = state_hash(model)
 
-    evidence = run_sweep(model, images, attack, [0.1], batch_size=25)
+    def swept():
+        if role == "attacked":
+            return run_sweep(model, images, attack, [0.1], batch_size=25)
+        return run_sweep(helpers.linear(images), images, attack, [0.1], source=model, batch_size=25)
 
+    evidence = swept()
     assert [m.training for m in model] == [True, True, True, True, False, True, True]
-    assert not model.training or model.training is True
     assert state_hash(model) == state
     assert [p.requires_grad for p in model.parameters()] == [False] + [True] * (len(list(model.parameters())) - 1)
     assert model[6].bias.grad is kept
@@ -229,18 +230,8 @@ def test_a_model_in_training_is_attacked_as_it_will_be_used_and_given_back_as_it
     assert all(p.grad is None for p in model.parameters() if p is not model[6].bias)
     assert model[0].weight.is_contiguous()
     model.eval()
-    again = run_sweep(model, images, attack, [0.1], batch_size=25)
-    assert again.digest == evidence.digest
+    assert swept().digest == evidence.digest
     assert not any(m.training for m in model.modules())
-
-
-def test_a_source_in_training_comes_back_as_it_was_too():
-    images, source = helpers.images(60), mixed()
-    source[4].eval()
-    state = state_hash(source)
-    run_sweep(helpers.linear(images), images, PGD(steps=2), [0.1], source=source, batch_size=25)
-    assert [m.training for m in source] == [True, True, True, True, False, True, True]
-    assert state_hash(source) == state
 
 
 class Half(nn.Module):
@@ -265,16 +256,9 @@ def test_half_precision_inside_works_and_bare_it_is_said(attack, dtype):
     assert evidence.status == (OK,)
     assert (evidence.predictions == due.predictions).mean() > 0.9
     assert np.allclose(evidence.loss, due.loss, atol=0.1)
-    with pytest.raises(ModelError, match=rf"has parameters of {dtype} but images are float32.*float\(\)"):
-        run_sweep(helpers.linear(images).to(dtype), images, attack, [0.1], batch_size=20)
-
-
-def test_a_bare_half_precision_source_is_said():
-    images = helpers.images(40)
-    source = helpers.linear(images).half()
-    for attack in (FGSM(), PGD(steps=2)):
-        with pytest.raises(ModelError, match=r"parameters of torch\.float16 but images are float32"):
-            run_sweep(helpers.linear(images), images, attack, [0.1], source=source)
+    for model, source in ((helpers.linear(images).to(dtype), None), (full, helpers.linear(images).to(dtype))):
+        with pytest.raises(ModelError, match=rf"has parameters of {dtype} but images are float32.*float\(\)"):
+            run_sweep(model, images, attack, [0.1], source=source, batch_size=20)
 
 
 @EVERY
@@ -364,7 +348,7 @@ def test_an_epsilon_that_cannot_be_is_said(attack, strength):
 def test_the_functions_take_an_epsilon_above_one_for_the_whole_box():
     images = helpers.images(10)
     model = helpers.linear(images)
-    inputs, labels = torch.from_numpy(images.batch(0, 10)), torch.from_numpy(images.labels.copy())
+    inputs, labels = helpers.tensors(images)
     due = fgsm(model, inputs, labels, epsilon=1.0)
     assert set(due.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(fgsm(model, inputs, labels, epsilon=5.0), due)
@@ -372,20 +356,16 @@ def test_the_functions_take_an_epsilon_above_one_for_the_whole_box():
 
 
 @pytest.mark.parametrize("attack", [FGSM(target=3), IFGSM(target=99, steps=2), PGD(target=3, steps=2)], ids=repr)
-def test_a_target_that_is_no_class_is_an_error_of_the_cell(attack):
-    images = helpers.images(30)
-    evidence = run_sweep(helpers.linear(images), images, attack, [0.1, 0.2])
+@pytest.mark.parametrize("decision", [Argmax(), Null()], ids=repr)
+def test_a_target_that_is_no_class_is_an_error_of_the_cell(attack, decision):
+    """A NULL model has an output more, and no class more. Catches: the class for attacked images as a target."""
+    images, model = helpers.images(30), helpers.linear(helpers.images(1, classes=decision.outputs(3)))
+    evidence = run_sweep(model, images, attack, [0.1, 0.2], decision=decision)
     said = f"`target` must be one of the classes 0 to 2, got {attack.target}; use the index of a class"
     assert all(said in status for status in evidence.status)
     assert (evidence.predictions == -1).all()
-
-
-def test_the_class_for_attacked_images_is_no_target():
-    """A NULL model has an output more, and no class more."""
-    images = helpers.images(30)
-    model = helpers.linear(helpers.images(1, classes=4))
-    for target, said in ((2, OK), (3, "`target` must be one of the classes 0 to 2, got 3")):
-        assert said in run_sweep(model, images, FGSM(target=target), [0.1], decision=Null()).status[0]
+    last = attack.model_copy(update={"target": 2})
+    assert run_sweep(model, images, last, [0.1], decision=decision).status == (OK,)
 
 
 @pytest.mark.parametrize("target", [-1, 1.5, True, "last", "3"])
@@ -400,10 +380,9 @@ def test_labels_and_targets_out_of_range_raise_in_the_functions(which):
     model, inputs = helpers.linear(images), torch.from_numpy(images.batch(0, 5))
     good, bad = torch.zeros(5, dtype=torch.long), torch.full((5,), which)
     for loss in ("cross_entropy", "margin"):
-        with pytest.raises((IndexError, RuntimeError, ValueError)):
-            fgsm(model, inputs, good, epsilon=0.1, targets=bad, loss=loss)
-        with pytest.raises((IndexError, RuntimeError, ValueError)):
-            fgsm(model, inputs, bad, epsilon=0.1, loss=loss)
+        for labels, targets in ((good, bad), (bad, None)):
+            with pytest.raises((IndexError, RuntimeError, ValueError)):
+                fgsm(model, inputs, labels, epsilon=0.1, targets=targets, loss=loss)
 
 
 class Steps(nn.Module):
@@ -425,21 +404,31 @@ class Cut(nn.Module):
         return self.linear(self.how(inputs.flatten(1)))
 
 
-def by_numpy(flat):
-    return torch.from_numpy(np.sqrt(flat.detach().numpy()))
+def without_gradients(flat):
+    with torch.no_grad():
+        return flat * 2
 
 
-UNDIFFERENTIABLE = {"steps": Steps(), "detach": Cut(torch.Tensor.detach), "NumPy": Cut(by_numpy)}
+UNDIFFERENTIABLE = {
+    "steps": Steps(),
+    "detach": Cut(torch.Tensor.detach),
+    "detach, frozen": Cut(torch.Tensor.detach).requires_grad_(False),
+    "no_grad": Cut(without_gradients),
+    "NumPy": Cut(lambda flat: torch.from_numpy(np.sqrt(flat.detach().numpy()))),
+}
 
 
 @pytest.mark.parametrize("model", UNDIFFERENTIABLE.values(), ids=UNDIFFERENTIABLE)
 @FEW
 def test_a_model_without_derivatives_says_so_under_attacks_by_gradient(model, attack):
+    """Catches: a gradient of zeros: images that nothing seems to change."""
     images = helpers.images(60)
     evidence = run_sweep(model, images, attack, [0.1, 0.2], batch_size=25)
     assert all("do not depend on the images differentiably" in status for status in evidence.status)
     assert "use noise, natural changes or examples computed on another model" in evidence.status[0]
     assert (evidence.predictions == -1).all()
+    with pytest.raises(GradientError, match="do not depend on the images differentiably"):
+        fgsm(model, *helpers.tensors(images), epsilon=0.1)
 
 
 @pytest.mark.parametrize("model", UNDIFFERENTIABLE.values(), ids=UNDIFFERENTIABLE)
@@ -448,12 +437,11 @@ def test_noise_and_transfer_work_on_a_model_without_derivatives(model):
     source = helpers.linear(images)
     assert run_sweep(model, images, Clean(), [0]).status == (OK,)
     assert run_sweep(model, images, GaussianNoise(), [0.1, 0.3]).status == (OK, OK)
-    inputs, labels = torch.from_numpy(images.batch(0, 60)), torch.from_numpy(images.labels.copy())
-    for attack in (FGSM(), PGD(steps=2)):
-        assert run_sweep(model, images, attack, [0.1], source=source).status == (OK,)
+    assert run_sweep(model, images, PGD(steps=2), [0.1], source=source).status == (OK,)
     evidence = run_sweep(model, images, FGSM(), [0.2], source=source)
     with torch.no_grad():
-        due = model(fgsm(source, inputs, labels, epsilon=0.2)).argmax(1)
+        due = model(fgsm(source, *helpers.tensors(images), epsilon=0.2)).argmax(1)
+    assert evidence.status == (OK,)
     assert np.array_equal(evidence.predictions[0], due)
 
 
@@ -491,18 +479,14 @@ def test_a_model_that_raises_under_attack_is_an_error_of_the_cell(attack):
     assert evidence.failed
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        FGSM(),
-        IFGSM(steps=3),
-        PGD(steps=1, relative_step_size=2.0),
-        PGD(steps=1, relative_step_size=2.0, restarts=2),
-        PGD(steps=1, relative_step_size=2.0, stop_when_fooled=True),
-        PGD(steps=1, relative_step_size=2.0, restarts=2, stop_when_fooled=True),
-    ],
-    ids=["fgsm", "ifgsm", "pgd", "pgd-restarts", "pgd-worst", "pgd-both"],
-)
+ONE_STEP = [
+    PGD(steps=1, relative_step_size=2.0, restarts=restarts, stop_when_fooled=worst)
+    for restarts in (1, 2)
+    for worst in (False, True)
+]
+
+
+@pytest.mark.parametrize("attack", [FGSM(), IFGSM(steps=3), *ONE_STEP], ids=repr)
 def test_logits_that_are_no_numbers_only_under_attack_fail_their_cell(attack):
     """NaN where all pixels have moved by ε. Catches: of several iterates the one kept that the model could decide."""
 
@@ -523,18 +507,16 @@ def test_logits_that_are_no_numbers_only_under_attack_fail_their_cell(attack):
     assert status.startswith(("non-finite logits for 20 of 20", "non-finite gradients for 20 of 20")), status
 
 
-def test_an_adaptive_attack_without_anything_to_adapt_to_is_an_error_of_the_cell():
-    images = helpers.images(20)
-    evidence = run_sweep(helpers.linear(images), images, AdaptivePGD(), [0.1])
-    assert 'loss = "adaptive" needs a decision with an attack probability, got argmax' in evidence.status[0]
-
-
-def test_a_sweep_inside_inference_mode_is_the_same():
+def test_an_attack_inside_inference_mode_is_the_same():
+    """A caller's mode must not decide: the user's own evaluation often runs in it."""
     images = helpers.images(20)
     model = helpers.linear(images)
     due = [run_sweep(model, images, attack, [0.1]).digest for attack in ATTACKS]
+    inputs, labels = helpers.tensors(images)
+    alone = fgsm(model, inputs, labels, epsilon=0.1)
     with torch.inference_mode():
         assert [run_sweep(model, images, attack, [0.1]).digest for attack in ATTACKS] == due
+        assert torch.equal(fgsm(model, inputs, labels, epsilon=0.1), alone)
 
 
 def test_labels_that_the_images_cannot_mislead_stay_wrong():

@@ -51,28 +51,20 @@ def told(decision, logits):
     return attacked.double().numpy(), decision.log_probabilities(logits).double().exp().numpy()
 
 
-@SETTINGS
-@given(logits=rows(LOGITS, 5))
-def test_null_against_softmax(logits):
-    """Catches: the first output taken for NULL, class probabilities that are not divided by what is left."""
-    attacked, classes = told(Null(), logits)
-    due, of_classes = null(shares(logits))
-    assert np.allclose(attacked, due, atol=2e-6)
-    assert np.allclose(classes, of_classes, atol=2e-6)
-    assert np.allclose(classes.sum(axis=1), 1, atol=1e-5)
-    assert classes.shape == (len(logits), 4)
+FORMULAS = {"null": null, "2n": two_n}
 
 
+@BOTH
 @SETTINGS
 @given(logits=rows(LOGITS, 6))
-def test_two_n_against_softmax(logits):
-    """Catches: outputs taken in pairs (0, 1), (2, 3) …, halves swapped, only one half counted for a class."""
-    attacked, classes = told(TwoN(), logits)
-    due, of_classes = two_n(shares(logits))
+def test_probabilities_against_softmax(decision, logits):
+    """Catches: the first output taken for NULL, no division by the rest; outputs in pairs (0, 1), halves swapped."""
+    attacked, classes = told(decision, logits)
+    due, of_classes = FORMULAS[decision.kind](shares(logits))
     assert np.allclose(attacked, due, atol=2e-6)
     assert np.allclose(classes, of_classes, atol=2e-6)
     assert np.allclose(classes.sum(axis=1), 1, atol=1e-5)
-    assert classes.shape == (len(logits), 3)
+    assert classes.shape == (len(logits), {"null": 5, "2n": 3}[decision.kind])
 
 
 @BOTH
@@ -82,7 +74,7 @@ def test_logits_of_ten_thousand(decision, logits):
     """Catches: exp() of a logit, 1 − p that rounds to 0 before its logarithm, NaN of inf − inf."""
     attacked, classes = told(decision, logits)
     with np.errstate(invalid="ignore"):
-        due, of_classes = (null if isinstance(decision, Null) else two_n)(shares(logits))
+        due, of_classes = FORMULAS[decision.kind](shares(logits))
     if isinstance(decision, Null):  # F[i] / (1 − F[N+1]) is 0/0 in float64 too: softmax of the other outputs
         of_classes = shares(np.asarray(logits)[:, :-1])
     assert np.allclose(attacked, due, atol=2e-3), "10,000 in float32 is known to 0.001"
@@ -107,11 +99,12 @@ def test_the_gradient_of_logits_of_ten_thousand_is_finite(decision):
 @given(logits=rows(LOGITS, 6))
 def test_the_class_is_the_likeliest_by_the_decision_s_own_probabilities(logits):
     tensor = torch.tensor(logits)
-    for decision, formula in ((Null(), null), (TwoN(), two_n)):
-        _, classes = formula(shares(logits))
+    for decision in (Null(), TwoN()):
+        _, classes = FORMULAS[decision.kind](shares(logits))
         chosen = decision.predictions(tensor).numpy()
         assert np.allclose(classes[np.arange(len(classes)), chosen], classes.max(axis=1), atol=1e-6)
     assert Argmax().predictions(tensor).tolist() == np.argmax(logits, axis=1).tolist()
+    assert Argmax().log_passed(tensor) is None
 
 
 def test_two_n_can_decide_otherwise_than_any_single_output():
@@ -119,10 +112,6 @@ def test_two_n_can_decide_otherwise_than_any_single_output():
     logits = torch.tensor([[0.34, 0.2, 0.01, 0.01, 0.2, 0.24]]).log()
     assert TwoN().predictions(logits).item() == 1
     assert logits.argmax().item() == 0
-
-
-def test_an_argmax_tells_no_attack_probability():
-    assert Argmax().log_passed(torch.zeros(2, 3)) is None
 
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.1, 1.5, float("nan"), float("inf")])
@@ -143,10 +132,8 @@ def test_a_threshold_lies_between_nothing_and_everything(kind, threshold):
     ],
 )
 def test_cards_accept_them(tmp_path, written, decision):
-    text = helpers.CARD.replace("[model]\n", f"[model]\ndecision = {written}\n")
-    assert cards.load(helpers.project(tmp_path, card=text.replace(written, f"{{{written}}}"))).file.model.decision == (
-        decision
-    )
+    text = helpers.CARD.replace("[model]\n", f"[model]\ndecision = {{{written}}}\n")
+    assert cards.load(helpers.project(tmp_path, card=text)).file.model.decision == decision
 
 
 @pytest.mark.parametrize(
@@ -163,21 +150,18 @@ def test_cards_say_what_is_wrong_with_one(tmp_path, written, said):
         cards.load(helpers.project(tmp_path, card=text))
 
 
-@pytest.mark.parametrize(("decision", "formula"), [(Null(), null), (TwoN(), two_n)], ids=["null", "2n"])
-def test_a_sweep_records_what_the_formulas_say(decision, formula):
+@BOTH
+def test_a_sweep_records_what_the_formulas_say(decision):
     """Catches: probabilities of outputs recorded for those of classes, an attack probability of the clean images."""
     images = helpers.images(60)
     model = helpers.linear(helpers.images(1, classes=decision.outputs(3)))
-    evidence = run_sweep(
-        model, images, GaussianNoise(), [0.1, 0.6], decision=decision, probabilities=True, batch_size=25
-    )
-    drawn = GaussianNoise().draw(
-        np.random.Generator(np.random.Philox(np.random.SeedSequence([0, 1, 0]))), (60, 1, 4, 4)
-    )
+    noise, settings = GaussianNoise(), {"probabilities": True, "batch_size": 25}
+    evidence = run_sweep(model, images, noise, [0.1, 0.6], decision=decision, **settings)
+    drawn = noise.draw(np.random.Generator(np.random.Philox(np.random.SeedSequence([0, 1, 0]))), (60, 1, 4, 4))
     for row, strength in enumerate((0.1, 0.6)):
         perturbed = np.clip(images.pixels.reshape(60, 1, 4, 4) / 255 + strength * drawn, 0, 1).astype(np.float32)
         with torch.no_grad():
-            attacked, classes = formula(shares(model(torch.from_numpy(perturbed)).numpy()))
+            attacked, classes = FORMULAS[decision.kind](shares(model(torch.from_numpy(perturbed)).numpy()))
         assert np.allclose(evidence.attack_probability[row], attacked, atol=1e-5)
         assert np.allclose(evidence.probabilities[row], classes, atol=1e-5)
         assert np.allclose(evidence.true_probability[row], classes[np.arange(60), images.labels], atol=1e-5)

@@ -106,43 +106,45 @@ def test_the_target_is_left_as_it_was():
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
-def test_a_generator_of_another_model_is_refused(tmp_path):
-    model, other = linear(), linear(seed=1)
-    path = tmp_path / "generator.safetensors"
-    fitted = generators.fit(model, images(), AdvGAN(steps=2, batch_size=10, width=4), Job(0))
+@pytest.mark.parametrize("kind", [AdvGAN, ConditionalAdvGAN])
+def test_a_generator_is_read_back_and_one_of_another_model_is_refused(tmp_path, kind):
+    """Catches: weights that fit by chance, a torn file, a generator of x taken for one of x and t."""
+    model, about, path = linear(), kind(steps=2, batch_size=10, width=4), tmp_path / "generator.safetensors"
+    fitted, other = generators.fit(model, images(), about, Job(0)), {AdvGAN, ConditionalAdvGAN} - {kind}
     path.write_bytes(generators.save(fitted, state_hash(model)))
-    about = AdvGAN(width=4)
     assert same(generators.load(path, about, images(), state_hash(model)), fitted)
     with pytest.raises(ModelError, match="fitted to another model"):
-        generators.load(path, about, images(), state_hash(other))
-    with pytest.raises(ModelError, match="another architecture"):
-        generators.load(path, about, images((8, 8, 3)), state_hash(model))
+        generators.load(path, about, images(), state_hash(linear(seed=1)))
+    for wrong in ((about, images((8, 8, 3))), (other.pop()(width=4), images())):
+        with pytest.raises(ModelError, match="another architecture"):
+            generators.load(path, *wrong, state_hash(model))
+    if kind is ConditionalAdvGAN:
+        with pytest.raises(ValueError, match="`targets` must be given to a generator of x and t, got None"):
+            fitted(torch.zeros(1, 1, 8, 8))
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ModelError):
         generators.load(path, about, images(), state_hash(model))
 
 
-def test_no_generator_is_said():
+class Broken(nn.Module):
+    """No numbers, of the images' shape or of that of three logits."""
+
+    def __init__(self, logits=False):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, inputs):
+        return (inputs.flatten(1)[:, :3] if self.logits else inputs) * torch.nan
+
+
+def test_a_generator_that_is_none_or_gives_no_numbers_is_an_error():
+    """Catches: a step of NaN, or none, as an image that nothing seems to change."""
     with pytest.raises(ModelError, match="needs a generator fitted to the model, got None"):
         run_sweep(linear(), images(), AdvGAN(), [0.1])
-
-
-def test_a_generator_that_gives_no_numbers_is_an_error_of_every_cell():
-    class Broken(nn.Module):
-        def forward(self, inputs):
-            return inputs * torch.nan
-
     evidence = run_sweep(linear(), images(), AdvGAN(), [0.1, 0.2], generator=Broken())
     assert all(status.startswith("the generator gives no numbers for 60 of 60") for status in evidence.status)
-
-
-def test_a_target_that_gives_no_numbers_ends_the_fit():
-    class Broken(nn.Module):
-        def forward(self, inputs):
-            return inputs.flatten(1)[:, :3] * torch.nan
-
     with pytest.raises(TrainingError, match="loss became nan"):
-        generators.fit(Broken(), images(), SHORT, Job(0))
+        generators.fit(Broken(logits=True), images(), SHORT, Job(0))
 
 
 def test_a_generator_of_x_and_t_takes_images_where_it_is_told():
@@ -183,18 +185,6 @@ def test_a_sweep_aims_at_the_likeliest_wrong_class_of_the_attacked_model():
     assert seen[0].tolist() == due
 
 
-def test_a_generator_of_x_and_t_is_read_back_and_is_no_other(tmp_path):
-    model, about = linear(), ConditionalAdvGAN(steps=2, batch_size=10, width=4)
-    fitted = generators.fit(model, images(), about, Job(0))
-    path = tmp_path / "generator.safetensors"
-    path.write_bytes(generators.save(fitted, state_hash(model)))
-    assert same(generators.load(path, about, images(), state_hash(model)), fitted)
-    with pytest.raises(ModelError, match="another architecture"):
-        generators.load(path, AdvGAN(width=4), images(), state_hash(model))
-    with pytest.raises(ValueError, match="`targets` must be given to a generator of x and t, got None"):
-        fitted(torch.zeros(1, 1, 8, 8))
-
-
 def test_side_by_side_they_are_those_of_one_by_one(tmp_path):
     """Catches: another seed in a worker, the generator of another model, one that its sweep does not find."""
     project = tiny_project.make(tmp_path)
@@ -207,13 +197,13 @@ def test_side_by_side_they_are_those_of_one_by_one(tmp_path):
         return no_progress(what)
 
     for workers in (1, 2):
-        harness = Workspace(Store(tmp_path / f"{workers}"), tmp_path, seed=7, progress=progress)
-        train_many(cards, harness.store.root, tmp_path, 1)
+        workspace = Workspace(Store(tmp_path / f"{workers}"), tmp_path, seed=7, progress=progress)
+        train_many(cards, workspace.store.root, tmp_path, 1)
         wanted = [(card, card.perturbation("normal")) for card in cards]
-        fit_many([*wanted, *wanted], harness, workers)
-        fitted[workers] = [content_hash(attack_inputs.generator_file(harness, *of)) for of in wanted]
+        fit_many([*wanted, *wanted], workspace, workers)
+        fitted[workers] = [content_hash(attack_inputs.generator_file(workspace, *of)) for of in wanted]
         for card in cards:
-            assert harness.evidence(card, "normal").status == (OK, OK)
+            assert workspace.evidence(card, "normal").status == (OK, OK)
     assert fitted[1] == fitted[2]
     assert fitted[1][0] != fitted[1][1]
     assert [what for what in said if "fitting" in what] == [

@@ -10,9 +10,8 @@ from robustness.decisions import Argmax, Bin, Null, TwoN
 from robustness.errors import GradientError
 from robustness.perturbations import FGSM, PGD, STG, AdaptivePGD, Batch
 from robustness.perturbations.attack import DETECTOR_LOSSES, attack_loss
-from robustness.perturbations.fgsm import fgsm
 from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, gradient, sweep_gradient
-from robustness.util.rng import Purpose, generator
+from robustness.sweep.runner import run_sweep
 
 FEATURES, CLASSES = 8, 3
 DECISIONS = {"argmax": Argmax(), "null": Null(), "2n": TwoN()}
@@ -218,45 +217,6 @@ def test_examples_for_a_transfer_are_those_of_the_source():
     )
 
 
-class Detached(nn.Module):
-    """Cuts the images off from what follows; its parameters still have a gradient."""
-
-    def __init__(self, how):
-        super().__init__()
-        self.linear, self.how = nn.Linear(FEATURES, CLASSES), how
-
-    def forward(self, inputs):
-        return self.linear(self.how(inputs.flatten(1)))
-
-
-class Steps(nn.Module):
-    def forward(self, inputs):
-        return nn.functional.one_hot((inputs.flatten(1)[:, :CLASSES]).argmax(1), CLASSES).float()
-
-
-def without_gradients(flat):
-    with torch.no_grad():
-        return flat * 2
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        Steps(),
-        Detached(torch.Tensor.detach),
-        Detached(torch.Tensor.detach).requires_grad_(False),
-        Detached(without_gradients),
-        Detached(lambda flat: torch.from_numpy(flat.detach().numpy() * 2)),
-    ],
-    ids=["one-hot", "detach", "detach, frozen", "no_grad", "NumPy"],
-)
-def test_a_model_that_cannot_be_differentiated_is_said(module):
-    """Catches: a gradient of zeros: images that nothing seems to change."""
-    inputs, labels = some()
-    with pytest.raises(GradientError, match="do not depend on the images differentiably"):
-        fgsm(module, inputs, labels, epsilon=0.1)
-
-
 @pytest.mark.parametrize(
     ("outputs", "got"),
     [
@@ -277,12 +237,10 @@ def test_outputs_that_are_no_logits_are_said(outputs, got):
 
 @pytest.mark.parametrize("attack", [AdaptivePGD(), FGSM(loss="adaptive"), PGD(loss="adaptive")], ids=repr)
 def test_the_adaptive_loss_of_a_decision_without_an_attack_probability_is_said(attack):
-    """Catches: plain PGD under the name of the adaptive one."""
-    inputs, labels = some()
-    drawn = attack.draw(generator(0, Purpose.NOISE), tuple(inputs.shape))
-    batch = Batch(network(Argmax()), inputs, labels, None if drawn is None else torch.from_numpy(drawn))
-    with pytest.raises(GradientError, match="needs a decision with an attack probability, got argmax"):
-        attack.prepare(batch)(0.1, torch.empty_like(inputs))
+    """In the cell. Catches: plain PGD under the name of the adaptive one."""
+    images = helpers.images(20)
+    (status,) = run_sweep(helpers.linear(images), images, attack, [0.1]).status
+    assert 'loss = "adaptive" needs a decision with an attack probability, got argmax' in status
 
 
 @pytest.mark.parametrize("kind", ["null", "2n"])
@@ -300,26 +258,24 @@ def test_the_adaptive_attack_looks_less_like_one_than_plain_pgd(kind):
     assert seen["adaptive-pgd"] < odds(module, inputs, kind)
 
 
+def undetected(module, inputs, labels, decision, attack, epsilon):
+    """Which images an attack takes to another class past the detector."""
+    batch = Batch(module, inputs, labels, decision=decision)
+    with torch.no_grad():
+        perturbed = attack.prepare(batch)(epsilon, torch.empty_like(inputs))
+        assert (perturbed - inputs).abs().max() <= epsilon + 1e-6
+        logits = module(perturbed)
+        return (decision.log_passed(logits) >= decision.log_threshold) & (decision.predictions(logits) != labels)
+
+
 @pytest.mark.parametrize("kind", ["null", "2n"])
 @pytest.mark.parametrize("steps", [1, 10])
 def test_an_adaptive_attack_of_several_weights_is_never_worse_than_plain_pgd(kind, steps):
     """Undetected and wrong, image by image. Catches: the last run kept, a last iterate worse than one before."""
-    decision, (inputs, labels) = DECISIONS[kind], some(60)
-    module = network(decision, scale=6)
-
-    def undetected(attack):
-        batch = Batch(module, inputs, labels, decision=decision)
-        with torch.no_grad():
-            logits = module(attack.prepare(batch)(0.02, torch.empty_like(inputs)))
-            passed = decision.log_passed(logits).exp() >= 1 - decision.threshold
-            return passed & (decision.predictions(logits) != labels)
-
-    settings = {"steps": steps, "random_start": False}
-    plain, several = (
-        undetected(PGD(**settings)),
-        undetected(AdaptivePGD(detector_weights=(0.0, 0.1, 1.0, 10.0), **settings)),
-    )
-    each = [undetected(AdaptivePGD(detector_weights=(weight,), **settings)) for weight in (0.0, 0.1, 1.0, 10.0)]
+    weights, settings = (0.0, 0.1, 1.0, 10.0), {"steps": steps, "random_start": False}
+    adaptive = [AdaptivePGD(detector_weights=chosen, **settings) for chosen in (weights, *((one,) for one in weights))]
+    model = (network(DECISIONS[kind], scale=6), *some(60), DECISIONS[kind])
+    plain, several, *each = (undetected(*model, attack, 0.02) for attack in (PGD(**settings), *adaptive))
     assert not (plain & ~each[0]).any()
     assert torch.equal(several, torch.stack(each).any(0))
     assert (kind, steps) != ("null", 10) or several.sum() > plain.sum(), "else this shows nothing"
@@ -327,21 +283,14 @@ def test_an_adaptive_attack_of_several_weights_is_never_worse_than_plain_pgd(kin
 
 def test_with_smaller_radii_a_larger_ball_holds_what_a_smaller_one_did():
     """Image by image. Catches: a radius that scales the ball and not the steps, one radius instead of all."""
-    decision, (inputs, labels) = DECISIONS["null"], some(80)
-    module = network(decision, scale=6)
-
-    def undetected(epsilon, radii):
-        batch = Batch(module, inputs, labels, decision=decision)
-        attack = AdaptivePGD(detector_weights=(0.0, 1.0), steps=4, random_start=False, radius_fractions=radii)
-        with torch.no_grad():
-            perturbed = attack.prepare(batch)(epsilon, torch.empty_like(inputs))
-            assert (perturbed - inputs).abs().max() <= epsilon + 1e-6
-            logits = module(perturbed)
-            return (decision.log_passed(logits) >= decision.log_threshold) & (decision.predictions(logits) != labels)
-
+    model = (network(DECISIONS["null"], scale=6), *some(80), DECISIONS["null"])
+    one, both = (
+        AdaptivePGD(detector_weights=(0.0, 1.0), steps=4, random_start=False, radius_fractions=radii)
+        for radii in ((1.0,), (1.0, 0.5))
+    )
     for epsilon in (0.02, 0.05, 0.1, 0.3):
-        small = undetected(epsilon / 2, (1.0,))
-        assert torch.equal(undetected(epsilon, (1.0, 0.5)), undetected(epsilon, (1.0,)) | small)
+        small = undetected(*model, one, epsilon / 2)
+        assert torch.equal(undetected(*model, both, epsilon), undetected(*model, one, epsilon) | small)
     assert small.any()
 
 
@@ -399,16 +348,6 @@ def odds(module, inputs, kind):
     return (attacked / (1 - attacked)).mean()
 
 
-def test_an_attack_inside_inference_mode_is_the_same():
-    """A caller's mode must not decide: the user's own evaluation often runs in it."""
-    images = helpers.images(20)
-    model = helpers.linear(images).eval()
-    inputs, labels = torch.from_numpy(images.batch(0, 20)), torch.from_numpy(images.labels.copy())
-    due = fgsm(model, inputs, labels, epsilon=0.1)
-    with torch.inference_mode():
-        assert torch.equal(fgsm(model, inputs, labels, epsilon=0.1), due)
-
-
 class Brightness(nn.Module):
     """Two logits of the images' sum: autograd returns one number an image, expanded to all pixels."""
 
@@ -444,8 +383,6 @@ class Aliased(Brightness):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_gradient_that_is_not_the_attackers_own_is_not_written_into(make, norm):
     """Catches: a sign written into an expanded gradient, which torch refuses, or into a tensor of the model's own."""
-    from robustness.sweep.runner import run_sweep
-
     images = helpers.images(40, classes=2)
     labels, inputs = images.labels, images.batch(0, 40)
     pixels, step = 16, 0.1
@@ -460,7 +397,7 @@ def test_a_gradient_that_is_not_the_attackers_own_is_not_written_into(make, norm
             assert np.array_equal(evidence.predictions[0][apart], due[apart]), attack
     if make is Aliased:
         kept = Keeping.ONES
-        gradient(make(), *(torch.from_numpy(each.copy()) for each in (inputs, labels)))[0].fill_(9)
+        gradient(make(), *helpers.tensors(images))[0].fill_(9)
         assert not (kept == 9).any()
         assert not (Keeping.ONES == 9).any()
 
@@ -490,7 +427,6 @@ class Editing(nn.Module):
 )
 def test_a_model_that_edits_its_images_gets_the_numbers_of_one_that_does_not(attack):
     """Catches: edited images in an attack's memory, or in the batch that the next strength begins with."""
-    from robustness.sweep.runner import run_sweep
 
     class Sound(Editing):
         def forward(self, inputs):
@@ -507,8 +443,6 @@ def test_a_model_that_edits_its_images_gets_the_numbers_of_one_that_does_not(att
 
 def test_a_model_that_returns_its_images_keeps_them():
     """Catches: logits that are a view of the buffer which the next strength writes to."""
-    from robustness.sweep.runner import run_sweep
-
     images = helpers.images(20, shape=(3, 1))
     evidence = run_sweep(nn.Flatten(), images, FGSM(), [0.0, 0.3], batch_size=10)
     inputs = images.batch(0, 20).reshape(20, 3)

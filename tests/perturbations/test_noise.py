@@ -95,16 +95,6 @@ def test_tables_show_the_deviation_beside_the_amplitude():
     assert rows[0][0] == "0.3 (σ 0.374)"
 
 
-def test_fields_that_are_not_set_leave_the_key_of_evidence_as_it_was():
-    assert GaussianNoise().model_dump() == {"kind": "gaussian", "bound": None}
-    assert GaussianNoise(clip=False, accumulate=True, source="a.toml").model_dump(exclude={"source"}) == {
-        "kind": "gaussian",
-        "bound": None,
-        "clip": False,
-        "accumulate": True,
-    }
-
-
 @pytest.mark.parametrize(
     ("amplitudes", "unit"),
     [([StrengthDistribution(uniform=(0.1, 0.2))], "default"), ([0.1], "image-std"), ([20.0], "snr")],
@@ -120,7 +110,7 @@ def test_noise_beside_another_model_has_a_transferability(tmp_path):
     other = path.with_name("other.toml")
     other.write_text(path.read_text().replace('"tiny"', '"other"').replace("seed = 1", "seed = 2"))
     path.write_text(path.read_text().replace('kind = "gaussian"', 'kind = "gaussian"\nsource = "other.toml"'))
-    made, card = helpers.harness(path), cards.load(path)
+    made, card = helpers.open_workspace(path), cards.load(path)
     evidence = made.evidence(card, "normal")
     theirs, clean = made.evidence(cards.load(other), "normal"), made.evidence(cards.load(other))
     misled = [

@@ -12,7 +12,7 @@ from torch import nn
 
 from robustness.classifiers.modules import state_hash
 from robustness.decisions import Argmax, Null
-from robustness.perturbations import PERTURBATIONS, Batch, Clean, External, GaussianNoise, UniformNoise
+from robustness.perturbations import PERTURBATIONS, PGD, Batch, External, GaussianNoise, UniformNoise
 from robustness.util.rng import Purpose, generator
 from robustness.workspace import generators
 
@@ -112,13 +112,15 @@ def test_the_direction_is_the_same_for_every_strength(perturbation, seed, one, o
     assert torch.allclose(directions[0][free], batch.drawn[free], atol=1e-5)
 
 
-@NOISES
+@pytest.mark.parametrize("perturbation", [p for p in EXAMPLES if p.family in ("noise", "natural")], ids=repr)
 @SETTINGS
-@given(seed=SEEDS, strengths=st.lists(st.floats(0, 1, width=32), min_size=5, max_size=5))
-def test_a_strength_an_image_is_each_image_at_its_strength(perturbation, seed, strengths):
-    batch = batch_of(perturbation, seed)
+@given(seed=SEEDS, drawn=st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
+def test_a_strength_an_image_is_each_image_at_its_strength(perturbation, seed, drawn):
+    """Catches: one image's strength used for all; strength 0 inside a batch of others that is not the identity."""
+    batch, strengths = batch_of(perturbation, seed), [0.0, *drawn]
     perturb = perturbation.prepare(batch)
     together = perturb(torch.tensor(strengths).view(5, 1, 1, 1), torch.empty_like(batch.inputs)).clone()
+    assert torch.equal(together[0], batch.inputs[0])
     for row, strength in enumerate(strengths):
         alone = perturb(strength, torch.empty_like(batch.inputs))[row]
         assert torch.allclose(together[row], alone, atol=1e-6)
@@ -153,10 +155,11 @@ def test_noise_moves_nearly_every_pixel():
         assert 0.4 < moved[~grey].float().mean() < 0.6, "half the noise on black and white is clipped away"
 
 
-def test_noise_that_was_not_drawn_is_said():
+@pytest.mark.parametrize(("perturbation", "lacking"), [(GaussianNoise(), "the noise"), (PGD(), "the random starts")])
+def test_what_was_not_drawn_is_said(perturbation, lacking):
     batch = Batch(nn.Identity(), torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.long), None)
-    with pytest.raises(ValueError, match=r"`batch\.drawn` must hold the noise"):
-        GaussianNoise().prepare(batch)
+    with pytest.raises(ValueError, match=rf"`batch\.drawn` must hold {lacking}.*, got None"):
+        perturbation.prepare(batch)
 
 
 def test_kinds_are_listed_by_their_own_name():
@@ -167,6 +170,23 @@ def test_kinds_are_listed_by_their_own_name():
         low, high = perturbation.strength_range
         assert low <= 0 <= high
         assert perturbation.strength_name
+
+
+@pytest.mark.parametrize(
+    ("perturbation", "default", "changed"),
+    [
+        (GaussianNoise, {"kind": "gaussian", "bound": None}, {"clip": False, "accumulate": True, "source": "a.toml"}),
+        (PGD, PGD().model_dump(), {"schedule": "linear"}),
+    ],
+)
+def test_fields_of_later_versions_are_in_the_key_of_evidence_only_where_they_are_set(perturbation, default, changed):
+    """Catches: other keys, and other protocols of baselines, for the perturbations that were there before."""
+    assert perturbation().model_dump() == default
+    assert not default.keys() & changed.keys()
+    table = perturbation(**changed).model_dump()
+    assert table == default | changed
+    assert perturbation(**table) == perturbation(**changed)
+    assert PGD(schedule="constant").model_dump() == PGD().model_dump()
 
 
 @EVERY
@@ -181,7 +201,3 @@ def test_parameters_survive_the_way_through_a_card(perturbation):
 def test_a_bound_is_a_positive_number(bound):
     with pytest.raises(ValidationError, match="bound"):
         GaussianNoise(bound=bound)
-
-
-def test_clean_has_no_other_strength():
-    assert Clean().strength_range == (0, 0)

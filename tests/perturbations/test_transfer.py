@@ -9,7 +9,7 @@ import helpers
 import numpy as np
 import pytest
 import torch
-from helpers import harness
+from helpers import open_workspace
 from torch import nn
 from transfer_pairs import STRENGTHS, decided, evidence, pair, text
 
@@ -21,7 +21,7 @@ from robustness.metrics.attack_success import fooled
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK
 from robustness.metrics.registry import measure_cell
-from robustness.perturbations import APGD, FGSM, IFGSM, PGD, GaussianNoise
+from robustness.perturbations import APGD, FGSM, IFGSM, PGD
 from robustness.perturbations.fgsm import fgsm
 from robustness.sweep.runner import directions as make_directions
 from robustness.sweep.runner import run_sweep
@@ -40,24 +40,26 @@ def rewritten(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new, 1))
 
 
-def tensors(images):
-    return torch.from_numpy(images.batch(0, len(images))), torch.from_numpy(images.labels.copy())
+def examples(made, card, strength, on="source"):
+    """The module of a card, and what FGSM makes of its images on its source, or on itself, in plain calls."""
+    target, source = made.classifier(card).module, made.classifier(made.source(card, "far")).module
+    inputs, labels = helpers.tensors(made.images(card))
+    return target, fgsm(source if on == "source" else target, inputs, labels, epsilon=strength)
 
 
 def test_evidence_is_the_target_s_on_examples_made_on_the_source(path):
     """Image by image. Catches: white-box examples, the source's decisions, the target's labels of the source."""
-    made, card, other = harness(path), cards.load(path), cards.load(path.with_name("other.toml"))
-    evidence = made.evidence(card, "far")
-    target, source = made.classifier(card).module, made.classifier(other).module
-    inputs, labels = tensors(made.images(card))
+    made, card, other = open_workspace(path), cards.load(path), cards.load(path.with_name("other.toml"))
+    evidence, source = made.evidence(card, "far"), made.classifier(other).module
+    inputs, labels = helpers.tensors(made.images(card))
     assert evidence.status == (OK,) * 3
+    for row, strength in enumerate(STRENGTHS):
+        target, shown = examples(made, card, strength)
+        assert np.array_equal(evidence.predictions[row], decided(target, shown))
+        assert np.array_equal(evidence.source.predictions[row], decided(source, shown))
     clean = decided(target, inputs)
     assert (clean == labels.numpy()).mean() > 0.6
-    for row, strength in enumerate(STRENGTHS):
-        examples = fgsm(source, inputs, labels, epsilon=strength)
-        assert np.array_equal(evidence.predictions[row], decided(target, examples))
-        assert np.array_equal(evidence.source.predictions[row], decided(source, examples))
-    white = decided(target, fgsm(target, inputs, labels, epsilon=0.1))
+    white = decided(*examples(made, card, 0.1, on="target"))
     assert not np.array_equal(evidence.predictions[1], white), "else this shows nothing"
     assert np.array_equal(evidence.clean.predictions[0], clean)
     assert np.array_equal(evidence.source.clean.predictions[0], decided(source, inputs))
@@ -93,50 +95,49 @@ def test_every_attack_can_be_made_on_another_model(attack):
 
 def test_directions_are_the_signs_of_the_source_s_gradient(path):
     """Catches: another order of images, signs of the target, an int8 that has lost its zeros."""
-    made, card = harness(path), cards.load(path)
+    made, card = open_workspace(path), cards.load(path)
     source = made.source(card, "far")
     kept = directions(made, made.resolve(source, "far"))
     images, module = made.images(card), made.classifier(source).module
-    inputs, labels = tensors(images)
+    inputs, labels = helpers.tensors(images)
     leaf = inputs.clone().requires_grad_()
     nn.functional.cross_entropy(module(leaf), labels, reduction="sum").backward()
     assert kept.dtype == np.int8
     assert np.array_equal(kept, leaf.grad.sign().numpy())
     assert set(np.unique(kept)) == {-1, 0, 1}, "black corners have a gradient of zero"
-    again = harness(path)
+    again = open_workspace(path)
     assert np.array_equal(directions(again, again.resolve(source, "far")), kept), "from the store"
     module.zero_grad()
 
 
 def test_directions_of_other_code_are_made_again(path):
     """The same weights in another forward. Catches: fresh evidence from the signs of what the source once computed."""
-    made, card = harness(path), cards.load(path)
+    made, card = open_workspace(path), cards.load(path)
     before = made.evidence(card, "far")
     (module,) = path.parents[1].glob("tiny_*.py")
     sys.modules.pop(module.stem)
     module.write_text(module.read_text().replace("super().forward(inputs)", "super().forward(1 - inputs)"))
-    again = harness(path)
+    again = open_workspace(path)
     evidence = again.evidence(card, "far")
-    target, source = again.classifier(card).module, again.classifier(again.source(card, "far")).module
-    inputs, labels = tensors(again.images(card))
-    assert torch.equal(target(inputs), made.classifier(card).module(1 - inputs)), "the code has changed, nothing else"
+    inputs, _ = helpers.tensors(again.images(card))
+    outputs = again.classifier(card).module(inputs)
+    assert torch.equal(outputs, made.classifier(card).module(1 - inputs)), "the code has changed, nothing else"
     for row, strength in enumerate(STRENGTHS):
-        due = decided(target, fgsm(source, inputs, labels, epsilon=strength))
-        assert np.array_equal(evidence.predictions[row], due)
+        assert np.array_equal(evidence.predictions[row], decided(*examples(again, card, strength)))
     assert not np.array_equal(before.predictions, evidence.predictions)
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: content[:-9] + b"\x01" * 9])
 def test_directions_that_are_torn_or_changed_are_made_again(path, damage):
     """As everything else in the store: not believed, and never the end of a run."""
-    made, card = harness(path), cards.load(path)
+    made, card = open_workspace(path), cards.load(path)
     source = made.source(card, "far")
     due = directions(made, made.resolve(source, "far")).copy()  # else it is mapped from what is torn now
     files = [f for f in (made.store.root / "directions").rglob("*") if f.is_file()]
     for file in files:
         file.write_bytes(damage(file.read_bytes()))
     assert len(files) >= 1
-    again = harness(path)
+    again = open_workspace(path)
     assert np.array_equal(directions(again, again.resolve(source, "far")), due)
 
 
@@ -152,31 +153,28 @@ def test_directions_made_before_give_the_same_evidence():
 def test_the_key_depends_on_what_the_source_is_and_not_on_its_name(path):
     """Catches: a path in the key (nothing is shared between machines), a source left out of it (stale evidence)."""
     card = cards.load(path)
-    key = harness(path).key(card, "far")
+    key = open_workspace(path).key(card, "far")
     other = path.with_name("other.toml")
     rewritten(other, 'name = "other"', 'name = "renamed"')
     other.rename(path.with_name("elsewhere.toml"))
     rewritten(path, "other.toml", "elsewhere.toml")
     rewritten(path, 'name = "tiny"', 'name = "small"')
     rewritten(path, "[sweeps.far]", "[sweeps.afar]")
-    assert harness(path).key(cards.load(path), "afar") == key
+    assert open_workspace(path).key(cards.load(path), "afar") == key
     rewritten(path.with_name("elsewhere.toml"), "power = 3.0", "power = 2.0")
-    assert harness(path).key(cards.load(path), "afar") != key
+    assert open_workspace(path).key(cards.load(path), "afar") != key
     rewritten(path.with_name("elsewhere.toml"), "power = 2.0", "power = 3.0")
     rewritten(path.with_name("elsewhere.toml"), ':factory"', ':factory"\narguments = { scale = 2.0 }')
-    assert harness(path).key(cards.load(path), "afar") != key
-
-
-def test_the_key_is_not_that_of_the_white_box_attack(path):
-    made = harness(path)
-    key = made.key(cards.load(path), "far")
-    rewritten(path, 'source = "other.toml"\n', "")
-    assert made.key(cards.load(path), "far") != key
+    assert open_workspace(path).key(cards.load(path), "afar") != key
+    rewritten(path.with_name("elsewhere.toml"), "\narguments = { scale = 2.0 }", "")
+    assert open_workspace(path).key(cards.load(path), "afar") == key
+    rewritten(path, 'source = "elsewhere.toml"\n', "")
+    assert open_workspace(path).key(cards.load(path), "afar") != key, "the white-box attack"
 
 
 def test_the_source_s_evidence_is_that_of_its_own_sweep(path):
     """Catches: the source attacked anew for each target: one entry serves its own card and all that name it."""
-    made, card, other = harness(path), cards.load(path), cards.load(path.with_name("other.toml"))
+    made, card, other = open_workspace(path), cards.load(path), cards.load(path.with_name("other.toml"))
     beside = made.evidence(card, "far").source
     labels = sorted(e.provenance["label"] for _, e in made.store.entries())
     assert labels == ["other:clean", "other:far", "tiny:clean", "tiny:far"]
@@ -186,30 +184,21 @@ def test_the_source_s_evidence_is_that_of_its_own_sweep(path):
     assert made.notices == []
 
 
-def test_a_warm_run_makes_nothing(path):
-    """Catches: evidence that is not believed because the source's files are looked for in another place."""
-    first = harness(path).evidence(cards.load(path), "far")
-    again = harness(path)
-    assert again.evidence(cards.load(path), "far").digest == first.digest
-    assert again._loaded == {}
-    assert again.notices == []
-
-
 def test_a_source_of_another_project(tmp_path):
     """Its modules lie elsewhere: warm evidence must be believed, and no longer when its code has changed."""
     far = pair(tmp_path / "far", source=text("distant", power=3.0, sweep="near", source=None))
     path = pair(tmp_path / "project", target=text(source="../../far/models/other.toml"))
-    first = harness(path).evidence(cards.load(path), "far")
+    first = open_workspace(path).evidence(cards.load(path), "far")
     assert first.status == (OK,) * 3
-    again = harness(path)
+    again = open_workspace(path)
     assert again.evidence(cards.load(path), "far").digest == first.digest
     assert (again.notices, again._loaded) == ([], {})
     (module,) = far.parents[1].glob("tiny_*.py")
     module.write_text(module.read_text() + "\nCHANGED = True\n")
     with pytest.raises(ModelError, match="has changed since this run read it"):
-        harness(path).evidence(cards.load(path), "far")
+        open_workspace(path).evidence(cards.load(path), "far")
     del sys.modules[module.stem]  # as a new process has it
-    changed = harness(path)
+    changed = open_workspace(path)
     changed.evidence(cards.load(path), "far")
     assert any("is older than" in notice or "changed" in notice for notice in changed.notices)
 
@@ -241,20 +230,17 @@ def test_transferability_is_counted_as_the_paper_says():
     assert (filtered.successes, filtered.n, filtered.value) == (2, 5, 0.4)
     success = measure_cell(both, 0, "attack_success_rate")
     assert (success.successes, success.n) == (5, 7)
-
-
-def test_another_threshold_filters_otherwise():
     filtered = measure_cell(counted(attack=ATTACK, threshold=0.45), 0, "selective_transferability")
-    assert (filtered.successes, filtered.n) == (0, 5)
+    assert (filtered.successes, filtered.n) == (0, 5), "by the decision's own threshold"
 
 
 def test_a_sweep_s_transferability_equals_a_hand_count(path):
     """From the models themselves, filtered and not, with a NULL decision on the target."""
     path = pair(path.parents[2] / "second", text(model='decision = { kind = "null" }\narguments = { outputs = 11 }'))
-    made, card = harness(path), cards.load(path)
+    made, card = open_workspace(path), cards.load(path)
     both = made.evidence(card, "far")
     target, source = made.classifier(card).module, made.classifier(made.source(card, "far")).module
-    inputs, labels = tensors(made.images(card))
+    inputs, labels = helpers.tensors(made.images(card))
     truth = labels.numpy()
     shares = []
     for strength in STRENGTHS:
@@ -271,6 +257,7 @@ def test_a_sweep_s_transferability_equals_a_hand_count(path):
     assert 0 < shares[2] < 1
     assert shares[3] < shares[2] or shares[5] < shares[4], "else the filter shows nothing"
     assert both.attack_probability.shape == (3, len(truth))
+    assert both.source.attack_probability is None
 
 
 def test_a_source_without_a_misleading_example_keeps_no_claim():
@@ -295,6 +282,7 @@ def test_an_upper_bound_holds_only_with_the_clean_accuracy_that_its_card_claims(
     assert claims.judge(claim(clean=None), counted()).outcome == "failed"
     assert claims.judge(claim(threshold=0.6), counted()).passed
     assert claims.judge(claim(threshold=0.59), counted()).outcome == "failed"
+    assert claims.judge(claim(threshold=1.0), counted()).outcome == "vacuous"
 
 
 def test_a_clean_accuracy_that_a_constant_classifier_has_does_not_count():
@@ -303,10 +291,6 @@ def test_a_clean_accuracy_that_a_constant_classifier_has_does_not_count():
     constant = replace(constant, clean=replace(constant.clean, predictions=np.zeros((1, 8), np.int32)))
     assert claims.measure(constant, "0.1", "transferability").value == 0
     assert not claims.judge(claim(clean=0.3), constant).passed
-
-
-def test_a_threshold_of_one_is_refused():
-    assert claims.judge(claim(threshold=1.0), counted()).outcome == "vacuous"
 
 
 def test_a_source_whose_cell_has_no_numbers_is_an_error():
@@ -332,6 +316,9 @@ def test_what_is_missing_beside_is_an_error(metric, lacking, said):
 
 
 CLEAN = "\n[claims.clean]\naccuracy = 0.5\n"
+FAR = "\n[claims.far]\ntransferability = [0.5, 0.5, 0.5]\n"
+TRANSFER, SUCCESS = "claims.far.transferability", "attack_success_rate"
+SOURCELESS, ALONE = "needs examples from another model", "counts only together with a claim of clean accuracy"
 
 
 @pytest.mark.parametrize("metric", ["transferability", "selective_transferability", "attack_success_rate"])
@@ -345,26 +332,11 @@ def test_cards_refuse_bounds_that_cannot_fail_or_never_hold(tmp_path, metric, th
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (
-            {"source": None, "more": CLEAN + "\n[claims.far]\ntransferability = [0.5, 0.5, 0.5]\n"},
-            "claims.far.transferability: needs examples from another model; name its card in sweeps.far.source",
-        ),
-        (
-            {"more": "\n[claims.far]\ntransferability = [0.5, 0.5, 0.5]\n"},
-            "claims.far.transferability: counts only together with a claim of clean accuracy",
-        ),
-        (
-            {"source": None, "more": "\n[claims.far]\nattack_success_rate = [0.5, 0.5, 0.5]\n"},
-            "claims.far.attack_success_rate: counts only together with a claim of clean accuracy",
-        ),
-        (
-            {"more": CLEAN.replace("0.5", '"no claim possible"') + "[claims.far]\ntransferability = [0.5, 0.5, 0.5]"},
-            "claims.far.transferability: counts only together with a claim of clean accuracy",
-        ),
-        (
-            {"more": "\n[claims.clean]\naccuracy = 0.5\ntransferability = 0.5\n"},
-            "claims.clean.transferability: needs examples from another model",
-        ),
+        ({"source": None, "more": CLEAN + FAR}, f"{TRANSFER}: {SOURCELESS}; name its card in sweeps.far.source"),
+        ({"more": FAR}, f"{TRANSFER}: {ALONE}"),
+        ({"source": None, "more": FAR.replace("transferability", SUCCESS)}, f"claims.far.{SUCCESS}: {ALONE}"),
+        ({"more": CLEAN.replace("0.5", '"no claim possible"') + FAR}, f"{TRANSFER}: {ALONE}"),
+        ({"more": f"{CLEAN}transferability = 0.5\n"}, f"claims.clean.transferability: {SOURCELESS}"),
         ({"kind": "contrast"}, "unknown key 'source'"),
         ({"kind": "fgsm", "strengths": [0.1, 1.5]}, "`strengths` of fgsm must lie in [0, 1], got 1.5"),
     ],
@@ -392,7 +364,7 @@ def test_a_source_card_that_cannot_be_read_is_said(path, broken):
         other.mkdir()
     elif broken != "missing":
         other.write_text("name = [" if broken == "unreadable" else 'name = "other"\nweigths = 1\n')
-    made = harness(path)
+    made = open_workspace(path)
     for _ in range(2):
         with pytest.raises(CardError, match=r"other\.toml: .*(not a readable TOML file|problem\(s\) in this card)"):
             made.evidence(cards.load(path), "far")
@@ -403,45 +375,21 @@ def test_a_source_with_other_classes_is_an_error(tmp_path):
     source = text("other", model="arguments = { outputs = 11 }", power=3.0, sweep="near", source=None)
     path = pair(tmp_path / "project", source=source)
     with pytest.raises(RobustnessError, match=r"\(images, outputs\) = .*10\) for the 10 classes .*got .*11\)"):
-        harness(path).evidence(cards.load(path), "far")
+        open_workspace(path).evidence(cards.load(path), "far")
 
 
 @pytest.mark.parametrize("kind", ["fgsm", "ifgsm"])
-def test_a_source_whose_gradients_are_no_numbers_is_an_error(tmp_path, kind):
-    """Catches: NaN made into int8 zeros: examples that are the clean images, and a target that looks robust."""
-    source = text("other", model='arguments = { before = "broken" }', sweep="near", source=None)
+@pytest.mark.parametrize(("before", "said"), [("broken", "non-finite gradients"), ("flat", "no gradient")])
+def test_a_source_without_gradients_that_are_numbers_is_an_error(tmp_path, kind, before, said):
+    """In the run that makes it and in one that finds it. Catches: NaN made into int8 zeros, a clean image as attack."""
+    source = text("other", model=f'arguments = {{ before = "{before}" }}', sweep="near", source=None)
     path = pair(tmp_path / "project", text(kind=kind), source)
-    refused(path, "non-finite gradients")
-
-
-@pytest.mark.parametrize("kind", ["fgsm", "ifgsm"])
-def test_a_source_without_any_gradient_is_an_error(tmp_path, kind):
-    """Catches: an accuracy under transfer that is the clean one, and passes."""
-    source = text("other", model='arguments = { before = "flat" }', sweep="near", source=None)
-    path = pair(tmp_path / "project", text(kind=kind), source)
-    refused(path, "no gradient")
-
-
-def refused(path, said):
-    """The evidence raises, or every cell says why: in the run that makes it and in one that finds it."""
     for _ in range(2):
         try:
-            statuses = harness(path).evidence(cards.load(path), "far").status
+            statuses = open_workspace(path).evidence(cards.load(path), "far").status
         except RobustnessError as error:
             statuses = (str(error),)
         assert all(said in status for status in statuses), statuses
-
-
-@pytest.mark.parametrize("conv", [False, True], ids=["linear", "convolution"])
-def test_the_source_of_a_filtering_model_may_have_another_decision(tmp_path, conv):
-    """The substitute has N outputs, the defended model N + 1: what the papers on transfer measure."""
-    written = "true" if conv else "false"
-    target = text(model=f'decision = {{ kind = "null" }}\narguments = {{ outputs = 11, conv = {written} }}')
-    path = pair(tmp_path / "project", target)
-    made, card = harness(path), cards.load(path)
-    assert made.evidence(card, "far").status == (OK,) * 3
-    assert made.evidence(card, "far").attack_probability is not None
-    assert made.evidence(card, "far").source.attack_probability is None
 
 
 def test_convolutions_may_differ_in_their_outputs_too():
@@ -461,7 +409,7 @@ def test_the_attack_is_on_the_source_s_own_decision():
     """Catches: a NULL source attacked through its outputs as if one were a class, or by the target's decision."""
     images = helpers.images(50)
     source, target = helpers.linear(helpers.images(1, classes=4)), helpers.linear(images)
-    inputs, labels = tensors(images)
+    inputs, labels = helpers.tensors(images)
     leaf = inputs.clone().requires_grad_()
     nn.functional.cross_entropy(source(leaf)[:, :3], labels, reduction="sum").backward()
     due = decided(target, (inputs + 0.15 * leaf.grad.sign()).clamp(0, 1))
@@ -475,15 +423,11 @@ def test_the_attack_is_on_the_source_s_own_decision():
 
 def test_directions_are_those_of_the_target_s_images(path):
     """Catches: signs for other images, because the source's card was tested on others."""
-    made = harness(path)
+    made = open_workspace(path)
     made.evidence(cards.load(path), "far")
     rewritten(path, "per_class = 8", "per_class = 8, seed = 1")
-    evidence = harness(path).evidence(cards.load(path), "far")
-    card = cards.load(path)
-    source = made.classifier(made.source(card, "far")).module
-    inputs, labels = tensors(made.images(card))
-    examples = fgsm(source, inputs, labels, epsilon=0.1)
-    assert np.array_equal(evidence.predictions[1], decided(made.classifier(card).module, examples))
+    evidence = open_workspace(path).evidence(cards.load(path), "far")
+    assert np.array_equal(evidence.predictions[1], decided(*examples(made, cards.load(path), 0.1)))
 
 
 def test_a_source_that_has_a_length_of_zero_is_still_the_source():
@@ -498,8 +442,3 @@ def test_a_source_that_has_a_length_of_zero_is_still_the_source():
     signs, _ = make_directions(Empty(), images, FGSM())
     due = run_sweep(model, images, FGSM(), [0.2], source=helpers.linear(images, seed=1), directions=signs)
     assert run_sweep(model, images, FGSM(), [0.2], source=Empty()).digest == due.digest
-
-
-def test_noise_is_made_on_nobody():
-    assert GaussianNoise().source_card is None
-    assert FGSM(source="a.toml").source_card == "a.toml"

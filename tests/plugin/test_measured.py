@@ -81,19 +81,14 @@ def test_workers_measure_the_same(project, draft):
 
 
 def test_a_sweep_without_numbers_is_red(project, draft):
-    """Catches: a crash that is measured, claims suggested of what is left of a sweep."""
-    run = draft()
-    assert run.ret == 0
+    """Catches: a crash that is measured, claims suggested of what is left of a sweep; green by absence."""
+    assert draft().ret == 0
     project.on_forward("if noisy: raise ValueError('boom')")
     run = draft()
     assert (run.ret, run.report["verdict"]) == (1, "failed")
     assert "w under normal has no numbers at 0.1: raised ValueError: boom" in " ".join(run.out.split())
     assert re.search(r"\d of 6 sweeps have no numbers, for instance w:normal", run.report["run"]["problems"][0])
     assert "[claims.normal]" not in run.report["models"][0]["suggested"]
-
-
-def test_none_of_it_run_is_red(draft):
-    """Catches: green by absence."""
     run = draft("-k", "nothing")
     assert run.ret == 1
     assert "no claim ran. None of the selected tests" in " ".join(run.out.split())
@@ -161,40 +156,16 @@ def test_a_sweep_of_which_no_claim_is_possible_is_measured_beside_the_others(pro
 
 @pytest.mark.parametrize("quiet", ["-q", "-qq"])
 def test_quiet_runs_say_the_verdict(project, quiet):
-    """Catches: a run of which -q tells nothing but dots, green, measured and red."""
+    """Catches: a run of which -q tells nothing but dots, green, measured and red, or tables too."""
     project.fill()
-    assert "passed: all 7 claims on 1 model" in project.run("suites", quiet).out
+    run = project.run("suites", quiet)
+    assert "passed: all 7 claims on 1 model" in run.out
+    assert "accuracy [95 %]" not in run.out
     assert "partial: 7 claims" in project.run("suites/test_clean.py", quiet).out
     assert "measured: 6 sweeps" in project.run("suites", quiet, "--robustness-profile=quick").out
     assert "failed: no claim ran" in project.run("suites", quiet, "-k", "nothing").out
     project.edit(project.card, ("accuracy = 0.8", "accuracy = 0.999"))
     assert "FAILED: 7 claims on 1 model: 6 passed, 1 failed" in project.run("suites", quiet).out
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--robustness-factory=tiny_net:net"], "`dataset` must be given"),
-        (["--robustness-dataset=digits"], "`factory` must be given"),
-        (["--robustness-factory=timm:resnet18", "--robustness-dataset=digits"], "`weights` must be given for timm"),
-        (
-            ["--robustness-factory=no:net", "--robustness-dataset=digits", "--robustness-weights=w.safetensors"],
-            "there is no module 'no'",
-        ),
-        (["--robustness-factory=tiny_net:net", "--robustness-card=models"], "must be the only one of its run"),
-        (["--robustness-factory=tiny_net:net", "--robustness-model=tiny"], "must be the only one of its run"),
-        (["--robustness-profile=quik"], "did you mean 'quick'?"),
-        (["--robustness-images=0"], "`images` must be at least 1, got 0"),
-        (["--robustness-weights=gone.pt"], "`weights` of tiny must be a file, got 'gone.pt'"),
-        (["--robustness-weights=tony=w.safetensors"], "no selected model is called 'tony'; selected: tiny"),
-    ],
-)
-def test_options_that_cannot_be(project, weights, options, said):
-    """Catches: a traceback, or a sentence in every test instead of one before the first."""
-    run = project.run("suites", *options, "-q")
-    assert run.ret == pytest.ExitCode.USAGE_ERROR
-    assert run.err.count(said) == 1
-    assert "Traceback" not in run.err
 
 
 # ------------------------------------------------------------------ candidates
@@ -282,8 +253,7 @@ def test_a_claim_is_held_to_its_own_sweep_alone(project):
 def test_the_report_is_json_with_a_list_of_claims_for_each_model(project, draft):
     """Catches: names that break the page: a sweep's name may hold what Markdown reads."""
     project.write(
-        "pyproject.toml",
-        '[tool.robustness.profiles.odd."a|b <i> ```"]\nkind = "gaussian"\nstrengths = [0.1]\n',
+        "pyproject.toml", '[tool.robustness.profiles.odd."a|b <i> ```"]\nkind = "gaussian"\nstrengths = [0.1]\n'
     )
     run = draft("--robustness-profile=odd", "--robustness-report=report.md")
     assert run.ret == 0

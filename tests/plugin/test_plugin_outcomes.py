@@ -99,34 +99,33 @@ def test_non_finite_logits(project):
     assert run.messages[-1] == said
 
 
-def test_all_deselected(project):
-    """Catches: exit code 5 without a reason, or 0."""
-    run = project.fill().run(ALL, "-k", "nothing")
-    assert run.ret == 1
-    assert "failed: no claim ran" in run.summary
-    assert run.report == {}
-
-
-@pytest.mark.parametrize("hook", [True, False])
-def test_no_card(project, hook):
-    """Catches: two skipped tests called a green run."""
-    project.card.unlink()
-    if not hook:
-        (project.root / "conftest.py").unlink()
-    run = project.run(ALL)
-    assert run.ret == 1
-    assert "failed: no card is selected; name models with --robustness-model" in run.summary
-
-
-def test_a_card_without_claims(project):
-    """Catches: a card that neither sweeps nor claims called green; one that sweeps, red, or called passed."""
-    project.edit(project.card, (CARD[CARD.index("[claims.clean]") :], ""))
-    run = project.run(ALL)
-    assert (run.ret, run.report["verdict"]) == (0, "measured")
-    project.edit(project.card, (CARD[CARD.index("[sweeps.normal]") : CARD.index("[claims.clean]")], ""))
-    run = project.run(ALL)
-    assert run.ret == 1
-    assert "failed: no claim ran. The cards of tiny have no claims and no sweeps" in run.summary
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+@pytest.mark.parametrize("why", ["deselected", "no card", "no hook", "skipped", "broken", "a name borne twice"])
+def test_nothing_is_green_by_absence(project, why, workers):
+    """Catches: skipped tests called a green run; a controller that knows nothing of what its workers were asked for."""
+    arguments, said = [], "no card is selected; name models with --robustness-model"
+    if why == "deselected":
+        arguments, said = ["-k", "nothing"], "no claim ran"
+    elif why == "skipped":
+        project.write("models/far.toml", MNIST)
+        arguments, said = ["--robustness-model=far"], f"all {len(IDS)} claims were skipped"
+    elif why == "broken":
+        project.edit(project.card, ("accuracy = 0.8", "acuracy = 0.8"))
+        arguments, said = ["--no-header"], "did you mean 'accuracy'?"
+    elif why == "a name borne twice":
+        project.write("models/twin.toml", CARD)
+        arguments, said = ["--no-header"], "name = 'tiny' is also the name of"
+    else:
+        project.card.unlink()
+        if why == "no hook":
+            (project.root / "conftest.py").unlink()
+    run = project.run(ALL, workers, "-rN", *arguments)
+    if workers == "-n0" and "--no-header" in arguments:
+        assert run.ret == pytest.ExitCode.INTERRUPTED
+    else:
+        assert (run.ret, run.summary.count(said)) == (1, 1)
+    assert run.out.count(said) == 1
+    assert run.report == {} or why == "skipped"
 
 
 def test_broken_card(project):
@@ -134,22 +133,14 @@ def test_broken_card(project):
     project.write("test_mine.py", "def test_mine(): pass\n").edit(project.card, ("accuracy = 0.8", "acuracy = 0.8"))
     run = project.plain(ALL, "-rN", "--no-header", "test_mine.py")
     assert run.ret not in (0, 5)
-    assert run.out.count("did you mean 'accuracy'?") == 1
     assert f"{project.card}: 1 problem(s) in this card" in run.out
     assert "During handling" not in run.out
     # Who does not ask for the suites is not stopped by it.
     assert project.plain("test_mine.py").ret == 0
 
 
-def test_a_name_borne_twice(project):
-    project.write("models/twin.toml", CARD)
-    run = project.plain(ALL, "-rN", "--no-header")
-    assert run.ret not in (0, 5)
-    assert run.out.count("name = 'tiny' is also the name of") == 1
-
-
 def test_missing_data_skip(project):
-    """Catches: a skip that does not say how to get the data; one count for all models."""
+    """Catches: a skip that does not say how to get the data, or where no data may be missing; one count for all."""
     project.fill().write("models/far.toml", MNIST)
     run = project.run(ALL, "--robustness-model=far", "--robustness-model=tiny")
     assert run.ret == 0
@@ -160,21 +151,10 @@ def test_missing_data_skip(project):
     reason = f"get it with: robustness data mnist --root {project.root / 'data'}"
     assert re.search(rf"far: 7 claims skipped: .*{reason}", run.summary)
     assert re.search(rf"SKIPPED.*{reason}", project.run(ALL, "--robustness-model=far", "-rs").out.replace("\n", " "))
-
-
-def test_every_claim_skipped(project):
-    run = project.write("models/far.toml", MNIST).run(ALL, "--robustness-model=far")
-    assert run.ret == 1
-    assert "failed: all 7 claims were skipped" in run.summary
-
-
-def test_strict(project):
-    """Catches: missing data skipped where they may not be."""
-    run = project.fill().write("models/far.toml", MNIST)
-    run = project.run(ALL, "--robustness-model=far", "--robustness-model=tiny", "--robustness-strict")
-    assert run.ret == 1
-    assert list(run.outcomes.values()) == ["error"] * 7 + ["passed"] * 7
-    assert "robustness data mnist --root" in run.messages[0]
+    strict = project.run(ALL, "--robustness-model=far", "--robustness-model=tiny", "--robustness-strict")
+    assert strict.ret == 1
+    assert list(strict.outcomes.values()) == ["error"] * 7 + ["passed"] * 7
+    assert "robustness data mnist --root" in strict.messages[0]
 
 
 def test_a_test_that_checks_nothing(project):
@@ -188,41 +168,21 @@ def test_a_test_that_checks_nothing(project):
     assert "failed: 2 of 2 claims did not run" in run.summary
 
 
-def test_the_worst_of_several_tests_counts(project):
-    """Catches: the last test's word on a claim, so that order decides."""
-    body = "import pytest\npytestmark = pytest.mark.claims(sweep='clean')\n"
-    passes, fails = "claim.check(sweep())", "assert False, 'no'"
-    for name, first, second in (("a", fails, passes), ("b", passes, fails)):
-        text = f"{body}def test_1(claim, sweep): {first}\ndef test_2(claim, sweep): {second}\n"
-        project.write(f"test_{name}.py", text)
-    project.fill()
-    for name in "ab":
-        run = project.run(f"test_{name}.py")
-        assert (run.ret, set(run.outcomes.values())) == (1, {"error"})
+CHECK, FAIL = "claim.check(sweep())", "assert False, 'no'"
+LATE = "import pytest\n@pytest.fixture(autouse=True)\ndef after():\n    yield\n    raise RuntimeError('late')\n"
 
 
-def test_a_test_that_fails_after_its_check(project):
-    """Catches: what the claim said before taken for the test's outcome."""
-    body = "import pytest\n@pytest.mark.claims(sweep='clean', metric='loss')\n"
-    project.fill().write("test_mine.py", body + "def test_mine(claim, sweep):\n claim.check(sweep())\n assert 0\n")
-    run = project.run("test_mine.py")
-    assert (run.ret, list(run.outcomes.values())) == (1, ["error"])
-
-
-def test_teardown_that_fails(project):
-    """Catches: a test counted as passed whose teardown failed."""
-    project.fill().write(
-        "suites/conftest.py",
-        """
-import pytest
-
-@pytest.fixture(autouse=True)
-def after():
-    yield
-    raise RuntimeError("late")
-""",
-    )
-    run = project.run(ALL, "-k", "loss")
+@pytest.mark.parametrize(
+    ("bodies", "conftest"),
+    [((f"{CHECK}\n    {FAIL}",), ""), ((CHECK,), LATE), ((CHECK, FAIL), ""), ((FAIL, CHECK), "")],
+    ids=["after its check", "teardown", "second of two tests", "first of two tests"],
+)
+def test_a_failure_beside_a_passed_check(project, bodies, conftest):
+    """Catches: what a check said first, or the last of several tests of one claim, taken for the outcome."""
+    tests = "".join(f"def test_{i}(claim, sweep):\n    {body}\n" for i, body in enumerate(bodies))
+    head = "import pytest\npytestmark = pytest.mark.claims(sweep='clean', metric='loss')\n"
+    project.fill().write("mine/test_mine.py", head + tests).write("mine/conftest.py", conftest)
+    run = project.run("mine")
     assert (run.ret, list(run.outcomes.values())) == (1, ["error"])
 
 
@@ -294,9 +254,9 @@ def test_report_that_cannot_be_written(project):
 
 
 def test_junit_carries_the_numbers(project):
-    """Catches: numbers lost between the test and the XML."""
+    """Catches: numbers lost between the test and the XML; a need for the terminal reporter."""
     project.fill().edit(project.card, ("loss = 2.0", "loss = 0.1"))
-    run = project.run(ALL, "--junitxml=junit.xml")
+    run = project.run(ALL, "--junitxml=junit.xml", "-p", "no:terminal")
     cases = project.junit()
     ran = [name for name, (fate, _) in cases.items() if fate != "skipped"]  # the timing suite is skipped as one
     assert ran == [nodeid.partition("::")[2] for nodeid in IDS]
@@ -309,19 +269,6 @@ def test_junit_carries_the_numbers(project):
             assert float(properties[name]) == claim["numbers"][name]
         assert float(properties["threshold"]) == claim["threshold"]
         assert "None" not in properties.values()
-
-
-def test_quiet(project):
-    """Catches: tables where `-q` asks for few lines."""
-    run = project.fill().run(ALL, "-q")
-    assert "accuracy [95 %]" not in run.out
-    assert "passed: all 7 claims on 1 model" in run.summary
-
-
-def test_no_terminal(project):
-    """Catches: a need for the terminal reporter."""
-    run = project.fill().run(ALL, "-p", "no:terminal")
-    assert (run.ret, len(run.outcomes)) == (0, 7)
 
 
 @pytest.mark.parametrize(

@@ -122,27 +122,6 @@ def test_mixed(project):
     assert "failed: 2 of 4 claims did not run" in run.summary
 
 
-@pytest.mark.parametrize("why", ["deselected", "no card", "skipped", "broken"])
-def test_nothing_is_green_by_absence(project, why):
-    """Catches: a controller that knows nothing of what its workers were asked for."""
-    arguments, said = ["suites", "-n2"], f"all {len(IDS)} claims were skipped"
-    if why == "deselected":
-        arguments, said = [*arguments, "-k", "nothing"], "no claim ran"
-    elif why == "no card":
-        project.card.unlink()
-        said = "no card is selected"
-    elif why == "skipped":
-        project.edit(project.card, ('name = "digits"\nsplit = { kind = "balanced", per_class = 20 }', 'name = "mnist"'))
-        arguments.append("--robustness-model=tiny")
-    else:
-        project.edit(project.card, ("accuracy = 0.8", "acuracy = 0.8"))
-        arguments.append("--no-header")
-        said = "did you mean 'accuracy'?"
-    run = project.plain(*arguments)
-    assert run.ret == 1
-    assert run.summary.count(said) == run.out.count(said) == 1
-
-
 def test_others_keep_their_scheduler(project):
     """Catches: scheduling, header or exit code of somebody's suite changed because the plugin is installed."""
     (project.root / "conftest.py").unlink()

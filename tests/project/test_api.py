@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import re
-from pathlib import Path
 
 import helpers
 import pytest
@@ -35,10 +34,8 @@ def test_every_public_name_is_exported_and_documented():
 
 def test_the_package_itself_imports_nothing_heavy():
     """Catches: a public name that is imported at the start of every pytest run."""
-    code = (
-        "import sys, robustness; print({'torch', 'numpy', 'pydantic'} & set(sys.modules), len(robustness.__all__) > 9)"
-    )
-    assert helpers.run(code) == "set() True\n"
+    code = "import sys, robustness; print({'torch', 'numpy', 'pydantic'} & set(sys.modules))"
+    assert helpers.run(code) == "set()\n"
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -59,4 +56,3 @@ def test_the_reference_documents_what_exists():
         members = re.search(r"members: \[(.*)\]", options)
         for member in members[1].split(", ") if members else ():
             assert hasattr(documented, member), f"{path}.{member}"
-    assert Path(robustness.__file__).parent.name == "robustness"

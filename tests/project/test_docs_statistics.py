@@ -17,11 +17,13 @@ ALPHA = 0.05
 def page():
     """What the page computes and shows: names, and each shown value by the text of its expression."""
     names, shown = {}, {}
-    for block in pages.blocks(PAGE):
+    every = pages.blocks(PAGE)
+    for block in every:
         assert block.language == "python", block.place
         for text, said, got in pages.evaluate(block, names):
             assert got == said, f"{block.place}: {text}"
             shown[text] = ast.literal_eval(said)
+    assert len(shown) >= len(every), "a block computes and shows nothing, which no reader could check"
     return names, shown
 
 
@@ -30,42 +32,25 @@ def beginning(page, start):
     return found
 
 
-def test_every_block_shows_a_result(page):
-    """Catches: blocks that compute and show nothing, which no reader could check."""
-    assert len(page[1]) >= len(pages.blocks(PAGE))
-
-
-@pytest.mark.parametrize(("successes", "n"), [(575, 600), (600, 600)])
-def test_the_intervals_are_wilsons(page, successes, n):
-    """Catches: another interval under that name; statsmodels is the oracle."""
-    oracle = proportion_confint(successes, n, method="wilson")
-    assert beginning(page, f"[round(end, 4) for end in wilson({successes}, {n})]") == pytest.approx(oracle, abs=6e-5)
-
-
-def test_mcnemar_is_exact(page):
-    """Catches: the approximation by χ², a one-sided p-value; scipy's binomial test is the oracle."""
+def test_intervals_and_tests_are_other_libraries(page):
+    """Catches: another interval than Wilson's; McNemar by χ² or one-sided; Bonferroni's factor for all, or none."""
+    for right, n in ((575, 600), (600, 600)):
+        oracle = proportion_confint(right, n, method="wilson")
+        assert beginning(page, f"[round(end, 4) for end in wilson({right}, {n})]") == pytest.approx(oracle, abs=6e-5)
     oracle = [stats.binomtest(10, 35).pvalue, stats.binomtest(100, 215).pvalue]
     assert beginning(page, "mcnemar(") == pytest.approx(oracle, abs=6e-5)
+    assert beginning(page, "holm(") == pytest.approx([30 * 0.001, 29 * 0.004, 28 * 0.03])
+    assert beginning(page, "round(1 - 0.95") == round(1 - (1 - ALPHA) ** 30, 2)
 
 
 def test_the_three_models_come_to_what_the_page_says(page):
-    """Catches: an example that no longer passes, fails or stays open as the sentence below it says."""
+    """Catches: an example that no longer passes, fails, stays open or passes as often as the sentence below it says."""
     below, above = beginning(page, "p_within_margin(lost, gained"), beginning(page, "p_exceeds_margin(lost, gained")
     assert [p <= ALPHA for p in below] == [True, False, False]
     assert [p <= ALPHA for p in above] == [False, False, True]
     assert beginning(page, "p_within_margin([250]")[0] <= ALPHA
     low, high = beginning(page, "[round(float(end[0]), 4)")
     assert 0 < low < 0.015 < high
-
-
-def test_holm_multiplies_as_the_page_says(page):
-    """Catches: Bonferroni's factor for all, or none."""
-    assert beginning(page, "holm(") == pytest.approx([30 * 0.001, 29 * 0.004, 28 * 0.03])
-    assert beginning(page, "round(1 - 0.95") == round(1 - (1 - ALPHA) ** 30, 2)
-
-
-def test_fewer_differences_pass_more_often(page):
-    """Catches: the two shares of the example changed over, or both as good as certain."""
     several, few = beginning(page, "[pass_rate_if_equal(")
     assert several < 0.9 < few
 

@@ -1,4 +1,4 @@
-"""The tutorial and the pages for the three users hold: every step is done in their order, and said what they show."""
+"""The tutorial and the pages on the gate and for the three users hold: every step is done, and said what they show."""
 
 import dataclasses
 import shutil
@@ -22,14 +22,31 @@ def typed(page):
     return [block for block in pages.blocks(page) if block.title or block.language in ("sh", "text")]
 
 
-def test_the_tutorial(tmp_path):
-    """Catches: a step that a beginner cannot do, a gate that is green without a baseline or on a damaged model."""
-    folder = tmp_path / "checkout"
+@pytest.fixture
+def reader(tmp_path):
+    """A reader in a copy of a checkout."""
+    checkout = tmp_path / "checkout"
     for name in ("models", "suites"):
-        shutil.copytree(helpers.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(helpers.ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("conftest.py", "pyproject.toml"):
-        shutil.copy(helpers.ROOT / name, folder / name)
-    pages.Reader(folder, pages.environment(tmp_path, PYTHONPATH=str(helpers.ROOT))).follow(typed(DOCS / "tutorial.md"))
+        shutil.copy(helpers.ROOT / name, checkout)
+    return pages.Reader(checkout, pages.environment(tmp_path, PYTHONPATH=str(helpers.ROOT)))
+
+
+def test_the_tutorial(reader):
+    """Catches: a step that a beginner cannot do, a gate that is green without a baseline or on a damaged model."""
+    reader.follow(typed(DOCS / "tutorial.md"))
+
+
+def test_a_retraining_passes_and_a_damaged_one_does_not(reader):
+    """Catches: commands that no longer work, a gate that is red on a healthy retraining or green on a damaged one."""
+    section = "Retrain, gate, damage, gate again"
+    trained, passed, _, failed = reader.follow(b for b in pages.blocks(DOCS / "gate.md") if b.section == section)
+
+    assert "written: retrained.safetensors" in trained
+    assert "1 gate: 1 passed" in passed
+    assert "1 gate: 1 failed" in failed
+    assert "worse than retraining explains" in failed
 
 
 def test_the_pages_for_gate_keeper_trainer_and_reviewer(tmp_path):

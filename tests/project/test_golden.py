@@ -97,7 +97,7 @@ def workspace(tmp_path_factory):
     weight = class_means()
     for name, rows in (("tiny", weight), ("other", np.roll(weight, 1, axis=1))):
         save_file({"1.weight": rows, "1.bias": np.zeros(10, np.float32)}, path.parent / f"{name}.safetensors")
-    return helpers.harness(path), cards.load(path)
+    return helpers.open_workspace(path), cards.load(path)
 
 
 def test_keys_and_decisions_of_a_fixed_model(workspace):
@@ -106,7 +106,7 @@ def test_keys_and_decisions_of_a_fixed_model(workspace):
 
     The module's name is new each time; it is replaced before the keys are hashed.
     """
-    harness, card = workspace
+    workspace, card = workspace
     assert {table.split('"')[1] for table in SWEEPS.values()} == set(PERTURBATIONS) - {
         "clean",
         "adaptive-pgd",
@@ -114,10 +114,10 @@ def test_keys_and_decisions_of_a_fixed_model(workspace):
     }
     rows = {}
     for sweep in ("clean", *SWEEPS):
-        fields = {**harness.key_fields(harness.resolve(card, sweep)), "device": "cpu"}
+        fields = {**workspace.key_fields(workspace.resolve(card, sweep)), "device": "cpu"}
         fields.pop("generator", None)  # its key has the hash of the project's files, whose names are new each time
         text = re.sub(r"tiny_\d+_\d+", "module", json.dumps(fields, sort_keys=True))
-        evidence = harness.evidence(card, sweep)
+        evidence = workspace.evidence(card, sweep)
         assert set(evidence.status) == {OK}
         decisions = hashlib.sha256(np.ascontiguousarray(evidence.predictions, np.int64).tobytes())
         rows[sweep] = {"key": hashlib.sha256(text.encode()).hexdigest()[:16], "decisions": decisions.hexdigest()[:16]}

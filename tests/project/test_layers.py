@@ -3,7 +3,9 @@
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2] / "robustness"
+import helpers
+
+ROOT = helpers.ROOT / "robustness"
 LAYERS = (
     ("errors", "decisions"),
     ("util",),
@@ -37,23 +39,17 @@ def imported(tree: ast.AST, known: dict[str, Path]) -> set[str]:
     return {name if name in known else name.rpartition(".")[0] for name in below} - {""}
 
 
-def upward() -> set[str]:
+def test_imports_run_down():
+    """Catches: a package without a layer; an import up or to a neighbour, also in a function or for type checkers."""
     known = modules()
-    return {
+    assert {name.partition(".")[0] for name in known} == set(LAYER)
+    upward = {
         f"{module} -> {other}"
         for module, file in known.items()
         for other in imported(ast.parse(file.read_text(encoding="utf-8")), known)
         if (mine := module.partition(".")[0]) != (theirs := other.partition(".")[0]) and LAYER[theirs] >= LAYER[mine]
     }
-
-
-def test_every_package_has_a_layer():
-    assert {name.partition(".")[0] for name in modules()} == set(LAYER)
-
-
-def test_imports_run_down():
-    """Catches: an import to a higher layer or to a neighbour, also in a function or for type checkers."""
-    assert upward() == set()
+    assert upward == set()
 
 
 def test_imports_are_seen_wherever_they_stand():

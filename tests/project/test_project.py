@@ -10,16 +10,15 @@ import tomllib
 import warnings
 import zipfile
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
+from helpers import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import robustness
 
-ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -28,12 +27,6 @@ def requirements(*groups):
     listed = {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
     wanted = [Requirement(line) for group in groups or listed for line in listed[group]]
     return {canonicalize_name(r.name): r for r in wanted if canonicalize_name(r.name) != PROJECT["name"]}
-
-
-def readme_commands():
-    return re.findall(
-        r"^```sh\n(.*?)\n```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )[:2]
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +47,8 @@ def tox():
 # Settings of pytest
 
 
-def test_an_xfail_that_passes_fails(pytestconfig):
+def test_an_xfail_that_passes_and_a_warning_are_errors(pytestconfig):
     assert pytestconfig.getini("xfail_strict") is True
-
-
-def test_a_warning_is_an_error(pytestconfig):
     assert pytestconfig.getini("filterwarnings")[0] == "error"
     with pytest.raises(UserWarning, match="heard"):
         warnings.warn("heard", stacklevel=1)
@@ -142,7 +132,8 @@ def test_tox_and_ci_run_the_same(tox, ci_steps, task):
 
 
 def test_ci_runs_the_commands_of_the_readme(tox, ci_steps):
-    suites, tests = readme_commands()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    suites, tests = re.findall(r"^```sh\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)[:2]
 
     assert (suites, tests) == (ci_steps["suites"], ci_steps["tests"])
     assert "pip install -c constraints.txt -e . && " + tox["testenv:suites"]["commands"] == suites + " {posargs}"
@@ -155,10 +146,10 @@ def test_ci_runs_the_commands_of_the_readme(tox, ci_steps):
 # The wheel
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+@pytest.fixture
+def wheel(tmp_path):
     """What the wheel built from this tree holds, by path."""
-    (built,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path_factory.mktemp("wheel")), versions=["standard"])
+    (built,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(built) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -172,19 +163,13 @@ def files(folder):
     }
 
 
-@pytest.mark.parametrize(("packed", "folder"), [("robustness/suites/", "suites"), ("robustness/", "robustness")])
-def test_wheel_holds_library_and_suites_unchanged(wheel, packed, folder):
-    expected = {packed + name: content for name, content in files(ROOT / folder).items()}
-
-    assert expected
-    assert {name: content for name, content in wheel.items() if name in expected} == expected
-
-
-def test_wheel_holds_nothing_else(wheel):
+def test_wheel_holds_library_and_suites_unchanged_and_nothing_else(wheel):
+    """Catches: a file that is left out, or packed though it is none of the package's; a missing licence or plugin."""
+    expected = {"pytest_robustness.py": (ROOT / "pytest_robustness.py").read_bytes()}
+    for packed, folder in (("robustness/", "robustness"), ("robustness/suites/", "suites")):
+        expected |= {packed + name: content for name, content in files(ROOT / folder).items()}
     information = f"pytest_robustness-{robustness.__version__}.dist-info"
-    expected = {f"robustness/{name}" for name in files(ROOT / "robustness")}
-    expected |= {f"robustness/suites/{name}" for name in files(ROOT / "suites")} | {"pytest_robustness.py"}
 
-    assert {name for name in wheel if not name.startswith(f"{information}/")} == expected
+    assert {name: text for name, text in wheel.items() if not name.startswith(f"{information}/")} == expected
     assert wheel[f"{information}/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
     assert b"robustness = pytest_robustness:plugin" in wheel[f"{information}/entry_points.txt"]

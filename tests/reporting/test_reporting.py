@@ -79,9 +79,7 @@ def test_numbers_are_scikit_learns(load_card, metric, classes):
             [np.where(draws.random(90) < 0.2 * i, draws.integers(0, 3, 90), labels) for i in range(4)]
         ),
     )
-
     document = report(load_card(""), {"normal": found})
-
     for cell, predictions in zip(cells(document), found.predictions, strict=True):
         if metric == "accuracy":
             expected = sklearn.accuracy_score(labels, predictions)
@@ -96,7 +94,6 @@ def test_numbers_are_scikit_learns(load_card, metric, classes):
 
 def test_loss_and_ratio_are_means_of_the_images(load_card):
     document = report(load_card(), outcomes=[])
-
     for cell, loss in zip(cells(document), NORMAL.loss, strict=True):
         assert cell.metrics["loss"].value == pytest.approx(loss.mean(), rel=1e-6)
         assert cell.metrics["snr"].value == 9.5
@@ -107,7 +104,6 @@ def test_loss_and_ratio_are_means_of_the_images(load_card):
 def test_a_cell_says_what_its_claims_were_told(load_card):
     """The numbers of the tests and those of the tables are the same, claim by claim."""
     document = report(load_card())
-
     for claim in document.models[0].claims:
         [cell] = [cell for cell in cells(document, claim.sweep) if cell.strength == claim.strength]
         assert claim.numbers == cell.metrics[claim.metric]
@@ -118,7 +114,6 @@ def test_a_cell_says_what_its_claims_were_told(load_card):
 
 def test_the_document_says_what_it_was_measured_on(load_card):
     model = report(load_card()).models[0]
-
     assert dict(model.data) == {"name": "ten digits", "n": 100, "fingerprint": "f" * 64}
     assert (model.weights, model.device, model.seed, model.scale) == ("a" * 64, "cpu-avx2", 3, "smoke")
     assert model.sweeps[1].evidence.digest == NORMAL.digest
@@ -129,9 +124,7 @@ def test_the_document_says_what_it_was_measured_on(load_card):
 def test_the_order_is_the_cards_whatever_order_workers_end_in(load_card):
     card = load_card()
     outcomes = judged(card, {"clean": CLEAN, "normal": NORMAL})
-
     backwards = report(card, {"normal": NORMAL, "clean": CLEAN}, outcomes[::-1])
-
     assert json.dumps(backwards.as_json()) == json.dumps(report(card).as_json())
 
 
@@ -140,9 +133,7 @@ def test_plain_types_alone(load_card):
     run = RUN | {"seconds": np.float64(2.5), "problems": ["lost \udc80 byte"]}
     table = {"alpha": np.float32(0.5), "baseline": {"accepted": np.int64(2), "models": ({"root": Path("a")}, math.inf)}}
     result = ModelResult(load_card(), {"normal": NORMAL}, [], GateOutcome("mlp", "passed", "lost \udc80", table))
-
     document = built([result], run, ("one", "two")).as_json()
-
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     kept = document["models"][0]["gate"]["table"]
     assert kept == {"alpha": 0.5, "baseline": {"accepted": 2, "models": [{"root": "a"}, None]}}
@@ -157,13 +148,14 @@ SICK = evidence(STRENGTHS, (0.9,) * 4, status=("ok", "non-finite logits for 3 of
 
 def test_a_cell_with_an_error_shows_its_status_and_no_number(load_card):
     document = report(load_card(), {"clean": CLEAN, "normal": SICK})
-
     assert [bool(cell.metrics) for cell in cells(document)] == [True, False, False, True]
     assert cells(document)[1].status == "non-finite logits for 3 of 100 images"
     shown = rows(document)
     assert shown["0.2"] == ["0.2", "ERROR"]
     assert shown["0.3"] == ["0.3", "ERROR"]
     assert len(shown["0.1"]) == 8
+    last = evidence(STRENGTHS, (0.9,) * 4, status=("ok", "ok", "ok", "raised Boom: no"))
+    assert rows(report(load_card(), {"normal": last}, []))["0.4"] == ["0.4", "ERROR"], "nothing is claimed there"
     text = "\n".join(terminal.terminal(document))
     assert "0.2: non-finite logits for 3 of 100 images." in text
     assert "0.3: raised Boom: no." in text
@@ -177,13 +169,6 @@ def test_a_cell_with_an_error_shows_its_status_and_no_number(load_card):
             assert row["outcome"] == "error"
 
 
-def test_an_error_is_shown_where_nothing_is_claimed(load_card):
-    """A crash at a strength without a possible claim is still no number, and no "no claim possible"."""
-    sick = evidence(STRENGTHS, (0.9,) * 4, status=("ok", "ok", "ok", "raised Boom: no"))
-
-    assert rows(report(load_card(), {"normal": sick}, []))["0.4"] == ["0.4", "ERROR"]
-
-
 def test_a_rate_of_nothing_is_a_dash_with_its_reason(load_card):
     found = evidence(STRENGTHS, (1,) * 4, classes=("cat", "dog"))
     found = replace(found, classes=CLASSES)
@@ -192,9 +177,7 @@ def test_a_rate_of_nothing_is_a_dash_with_its_reason(load_card):
     )
     told = {"value": math.nan, "low": math.nan, "high": math.nan, "n": 0, "note": "the class has no predictions"}
     outcomes = [outcome(card, i, "passed" if i % 2 else "failed", **({} if i % 2 else told)) for i in range(8)]
-
     document = report(card, {"normal": found}, outcomes)
-
     numbers = cells(document)[0].metrics["precision[eel]"]
     assert (numbers.value, numbers.low, numbers.note) == (None, None, "the class has no predictions")
     assert document.models[0].claims[0].numbers.note == "the class has no predictions"
@@ -209,9 +192,7 @@ def test_a_rate_of_nothing_is_a_dash_with_its_reason(load_card):
 def test_a_class_that_the_data_do_not_have_has_its_reason_for_a_number(load_card):
     """Whoever writes the card finds out at the end of a run, from the report, not from its traceback."""
     card = load_card("[claims.clean]\n'precision[fox]' = 0.9")
-
     document = report(card, {"clean": CLEAN}, [outcome(card, 0, "error", "no class 'fox'")])
-
     numbers = cells(document, "clean")[0].metrics["precision[fox]"]
     assert numbers.value is None
     assert "'fox'" in numbers.note
@@ -220,9 +201,7 @@ def test_a_class_that_the_data_do_not_have_has_its_reason_for_a_number(load_card
 def test_without_evidence_the_claims_alone_speak(load_card):
     card = load_card()
     outcomes = judged(card, {"clean": CLEAN, "normal": NORMAL})
-
     document = report(card, {"clean": CLEAN, "normal": None}, outcomes)
-
     assert cells(document)[0].metrics.keys() == {"accuracy", "precision"}
     assert cells(document)[0].metrics["accuracy"] == cells(report(card))[0].metrics["accuracy"]
     assert document.models[0].sweeps[1].evidence is None
@@ -235,9 +214,7 @@ def test_without_evidence_the_claims_alone_speak(load_card):
 def test_a_sweep_without_any_number_is_a_sentence(load_card):
     card = load_card()
     skipped = [outcome(card, i, "skipped", "no digits; get it with: fetch digits") for i in range(8)]
-
     document = report(card, {}, skipped)
-
     lines = list(terminal.terminal(document))
     assert "normal (gaussian, bound 1.0): no numbers; claims: 6 skipped, 2 no claim possible" in lines
     assert len(lines) < 8
@@ -250,9 +227,7 @@ def test_a_sweep_without_any_number_is_a_sentence(load_card):
 @pytest.mark.parametrize("fate", OUTCOMES)
 def test_one_outcome_decides(load_card, fate):
     card = load_card("[claims.clean]\naccuracy = 0.9\nrecall = 0.9")
-
     document = report(card, {"clean": CLEAN}, [outcome(card, 0), outcome(card, 1, fate)])
-
     expected = {"passed": "passed", "waived": "passed", "skipped": "partial"}.get(fate, "failed")
     assert document.verdict == expected
     assert document.counts.claims == 2
@@ -271,9 +246,7 @@ def test_one_outcome_decides(load_card, fate):
 )
 def test_nothing_is_green_by_absence(load_card, fates, run, expected):
     card = load_card("[claims.clean]\naccuracy = 0.9\nrecall = 0.9")
-
     document = report(card, {"clean": CLEAN}, [outcome(card, i, f) for i, f in enumerate(fates)], run=RUN | run)
-
     assert document.verdict == expected
     if "problems" not in run and expected == "failed":
         assert document.run.problems == ["no claim ran"]
@@ -291,9 +264,7 @@ def test_counts_add_up(load_card):
         card = load_card(name=name)
         outcomes = [outcome(card, i, fate, f"reason {i % 2}") for i, fate in enumerate(fates)]
         results.append(ModelResult(card, {}, outcomes))
-
     counts = built(results).counts
-
     assert counts.claims == 16
     assert counts.not_selected == 2
     for key in ("claims", "not selected", *OUTCOMES):
@@ -314,18 +285,14 @@ def test_red_is_everything_but_held_waived_and_skipped():
 def test_picture(load_card):
     """The table in the documentation is the one that is made."""
     document = report(load_card(), {"clean": CLEAN, "normal": SICK})
-
     shown = "\n".join([*terminal.terminal(document), *terminal.summary(document)])
-
     assert f"```text\n{shown}\n```" in PAGE.read_text(encoding="utf-8"), shown
 
 
 def test_marks(load_card):
     card = load_card()
     outcomes = [outcome(card, i, fate) for i, fate in enumerate(["passed", "passed", "passed", "failed", "vacuous"])]
-
     shown = rows(report(card, outcomes=outcomes))
-
     assert {name: row[-1] for name, row in shown.items() if name in ("clean", *STRENGTHS)} == {
         "clean": "ok",
         "0.1": "FAILED",  # the worse of two
@@ -339,9 +306,7 @@ def test_marks(load_card):
 def test_a_missed_threshold_is_seen_to_be_missed(load_card):
     """0.8496 is 0.850 in three decimals, and would look as if it had reached 0.85."""
     found = evidence(STRENGTHS, (0.8496, 0.8, 0.7, 0.1), n=2500)
-
     shown = rows(report(load_card(), {"clean": CLEAN, "normal": found}))
-
     assert shown["0.1"][2].startswith(".8496 [")
     assert shown["0.1"][2].endswith("<.85")
     assert shown["0.2"][2].endswith("≥.8")
@@ -354,9 +319,7 @@ def test_nothing_is_wider_than_the_terminal(load_card, width):
         f"{metric} = [0.8543, 0.8012, 0.6034, 'no claim possible']\n" for metric in ("accuracy", "precision", "recall")
     )
     document = report(load_card(thresholds, description="x" * 300), {"clean": CLEAN, "normal": NORMAL})
-
     lines = list(terminal.terminal(document, width))
-
     assert max(map(len, lines)) <= width
     text = " ".join(" ".join(lines).split())
     assert ("Columns that do not fit: loss" in text) == (width < 100)
@@ -369,32 +332,20 @@ def test_nothing_is_wider_than_the_terminal(load_card, width):
 
 def test_what_is_claimed_is_left_out_last(load_card):
     document = report(load_card("[claims.normal]\nloss = [0.9, 0.9, 0.9, 0.9]"), {"normal": NORMAL})
-
     text = "\n".join(terminal.terminal(document, 60))
-
     assert "≤.9" in text
     assert "Columns that do not fit: F1, SNR dB, recall" in text
 
 
-def test_the_clean_row_comes_first_and_once(load_card):
-    first = [line.split()[0] for line in terminal.terminal(report(load_card())) if line[:1].isalnum() and "  " in line]
-
-    assert first == ["V", "clean", *STRENGTHS]
-
-
-def test_a_doubt_is_a_sentence(load_card):
+def test_doubts_and_notes_are_sentences_below(load_card):
+    """Catches: a doubt or a note that one of the forms leaves out."""
     doubtful = evidence(("0",), (0.97,), doubts=["non-deterministic forward", "labels look shuffled"])
-    document = report(load_card(), {"clean": doubtful, "normal": NORMAL})
-
+    noted = evidence(STRENGTHS, (0.9,) * 4, notes={"0.3": "ratio not reached for 2 images"})
+    document = report(load_card(), {"clean": doubtful, "normal": noted})
+    assert "0.3: ratio not reached for 2 images." in list(terminal.terminal(document))
     for text in ("\n".join(terminal.terminal(document, 500)), writers.FORMS[".md"](document)):
         assert "Doubt: non-deterministic forward: two clean passes over the same images gave different logits" in text
         assert "Doubt: labels look shuffled." in text
-
-
-def test_notes_are_shown_below(load_card):
-    noted = evidence(STRENGTHS, (0.9,) * 4, notes={"0.3": "ratio not reached for 2 images"})
-
-    assert "0.3: ratio not reached for 2 images." in list(terminal.terminal(report(load_card(), {"normal": noted}, [])))
 
 
 # ------------------------------------------------------------------ summary
@@ -408,10 +359,8 @@ def summary(document):
 
 def test_a_green_run_names_its_closest_claim(load_card):
     card = load_card("[claims.normal]\naccuracy = [0.7, 0.7, 0.5, 0.37]\nloss = [0.9, 0.9, 0.9, 0.9]")
-
     found = {"normal": NORMAL}
     held = [replace(o, outcome="passed") for o in judged(card, found)]
-
     lines = summary(report(card, found, held))
     assert lines[0] == "passed: all 8 claims on 1 model"
     numbers = {o.claim.id: (o.claim.threshold, o.numbers) for o in held}
@@ -511,23 +460,11 @@ def test_advice_fits_its_cause(load_card, cause):
     assert ("get the" in step) == (cause in ("skipped", "gate skipped"))
 
 
-def test_what_is_red_says_what_to_do(load_card):
-    lines = summary(report(load_card()))
-
-    assert lines[0] == "FAILED: 8 claims on 1 model: 5 passed, 3 failed"
-    assert lines[-1] == "next: the same command with --lf runs only the failed tests"
-
-
 @pytest.mark.parametrize("fate", RED)
 def test_every_red_outcome_has_a_next_step(load_card, fate):
     card = load_card("[claims.clean]\naccuracy = 0.9")
     document = report(card, {}, [outcome(card, 0, fate)])
-
-    said = {
-        "vacuous": f"raise the threshold of {card.name}:clean:0:accuracy ",
-        "failed": "--lf",
-        "error": "--lf -n 0",
-    }
+    said = {"vacuous": f"raise the threshold of {card.name}:clean:0:accuracy ", "failed": "--lf", "error": "--lf -n 0"}
     assert summary(document)[-1].startswith("next: ")
     assert said.get(fate, "-n 0") in summary(document)[-1]
     assert summary(document)[0] == f"FAILED: 1 claim on 1 model: 1 {fate}"
@@ -539,9 +476,7 @@ def test_a_summary_stays_short(load_card):
         card = load_card("[claims.clean]\naccuracy = 0.9", name=f"mlp{i}")
         results.append(ModelResult(card, {}, [outcome(card, 0, "skipped", "no MNIST\nget it with: robustness data")]))
     document = built(results, RUN | {"problems": ["all 9 claims were skipped", "b"]}, [f"notice {i}" for i in range(5)])
-
     lines = summary(document)
-
     assert lines[0] == "FAILED: 9 claims on 9 models: 9 skipped"
     assert lines[1] == "failed: all 9 claims were skipped; b"
     assert lines[2] == "mlp0: 1 claim skipped: no MNIST get it with: robustness data"
@@ -573,10 +508,8 @@ def hostile(load_card):
 def test_markdown_numbers_are_the_documents(load_card):
     document = report(load_card())
     found = {"clean": cells(document, "clean")[0]} | {cell.strength: cell for cell in cells(document)}
-
     table = [line.split("|")[1:-1] for line in writers.FORMS[".md"](document).splitlines() if line.startswith("|")]
     header, body = [entry.strip() for entry in table[0]], table[2:]
-
     assert header == ["V", "SNR dB", "accuracy", "precision", "recall", "F1", "loss", "verdict"]
     assert [row[0].strip() for row in body] == ["clean", *STRENGTHS]
     for row in body:
@@ -592,9 +525,7 @@ def test_markdown_numbers_are_the_documents(load_card):
 @pytest.mark.parametrize("make", [lambda load: report(load()), hostile])
 def test_csv_is_the_document(load_card, make):
     document = make(load_card)
-
     text = writers.FORMS[".csv"](document)
-
     assert text.splitlines()[0] == (
         "model,scale,data,images,seed,device,sweep,kind,unit,strength,status,"
         "metric,value,low,high,method,n,successes,note,bound,threshold,outcome,candidate"
@@ -617,7 +548,6 @@ def test_csv_is_the_document(load_card, make):
 
 def test_hostile_names_break_no_markdown(load_card):
     page = writers.FORMS[".md"](hostile(load_card))
-
     assert not re.search("<(?!!)", page)
     assert "\x1b" not in page
     assert "\u202e" not in page
@@ -630,15 +560,12 @@ def test_hostile_names_break_no_markdown(load_card):
 
 def test_hostile_names_break_no_terminal(load_card):
     document = hostile(load_card)
-
     lines = [*terminal.terminal(document), *terminal.summary(document)]
-
     assert all(line.isprintable() for line in lines)
 
 
 def test_hostile_names_break_no_latex(load_card):
     text = writers.FORMS[".tex"](hostile(load_card))
-
     bare = re.sub(r"\\[&%$#_{}\\]|\\ensuremath\{[<>]\}", "", text)
     depth = 0
     for character in bare:
@@ -659,7 +586,6 @@ def test_hostile_names_break_no_latex(load_card):
 def test_every_table_says_what_it_was_measured_on(load_card):
     document = report(load_card())
     origin = "ten digits, n = 100, seed 3, cpu-avx2, smoke scale"
-
     assert f"mlp on {origin}" in list(terminal.terminal(document))
     assert writers.FORMS[".md"](document).count(f"*mlp on {origin}; ") == 1
     assert origin in writers.FORMS[".tex"](document)
@@ -671,9 +597,7 @@ def test_every_table_says_what_it_was_measured_on(load_card):
 def test_json_is_the_document(load_card, tmp_path):
     document = hostile(load_card)
     path = tmp_path / "new" / "folder" / "report.JSON"
-
     writers.write(document, path)
-
     found = json.loads(path.read_text(encoding="utf-8"))
     assert found.pop("checksum") == sha256_json(document.as_json())
     assert found == document.as_json()
@@ -683,7 +607,6 @@ def test_json_is_the_document(load_card, tmp_path):
 def test_what_cannot_be_written_is_said_before_the_run(tmp_path, name):
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "file.txt").touch()
-
     with pytest.raises(RobustnessError, match=r"\.md, \.json, \.csv, \.tex, got|a folder"):
         writers.check(tmp_path / name)
 
@@ -701,12 +624,9 @@ def test_written_whole_or_not_at_all(load_card, tmp_path, monkeypatch, suffix, s
         patch.setattr(*step, full)
         with pytest.raises(RobustnessError, match="No space left on device"):
             writers.write(report(load_card()), path)
-
     assert path.read_text() == "the last one"
     assert not list(tmp_path.glob(".writing*"))
-
     writers.write(report(load_card()), path)
-
     assert "mlp" in path.read_text(encoding="utf-8")
 
 
@@ -720,7 +640,6 @@ def test_others_may_read_it_and_a_link_stays_one(load_card, tmp_path):
         writers.write(report(load_card()), link)
     finally:
         os.umask(before)
-
     assert link.is_symlink()
     assert stat.S_IMODE((tmp_path / "there" / "report.md").stat().st_mode) == 0o644
 
@@ -732,7 +651,6 @@ def test_reports_import_nothing_slow():
         "[form(d) for form in writers.FORMS.values()];"
         "print(sorted({'torch', 'sklearn', 'scipy', 'tabulate', 'pytest'} & set(sys.modules)))"
     )
-
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -772,22 +690,11 @@ def test_a_run_writes_every_key_that_is_documented_and_no_other(load_card, tmp_p
     beside = replace(NORMAL, clean=doubtful)
     card.file.doubts["zero gradients"] = "a reason"
     document = report(card, {"clean": doubtful, "normal": beside}, outcomes, run=run, notices=["a notice"])
-
     writers.write(document, tmp_path / "run.json")
     found = read_report(tmp_path / "run.json")
-
     assert found.as_json() == document.as_json()
     rare = {"deviation", "checksum", "pictures", "gate", "caught", "candidate"}
     for part in parts(found):
         assert not part.model_extra, type(part)
         unset = type(part).model_fields.keys() - part.model_fields_set - rare
         assert not unset or not part.model_fields_set, (type(part), unset)
-
-
-def test_an_edited_report_is_refused(load_card, tmp_path):
-    writers.write(report(load_card()), tmp_path / "run.json")
-    text = (tmp_path / "run.json").read_text()
-    assert read_report(tmp_path / "run.json").verdict == "failed"
-    (tmp_path / "run.json").write_text(text.replace('"verdict": "failed"', '"verdict": "passed"', 1))
-    with pytest.raises(RobustnessError, match="edited"):
-        read_report(tmp_path / "run.json")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny_project
 import torch
-from helpers import harness
+from helpers import open_workspace
 from transfer_pairs import decided, pair, text
 
 from robustness import cards
@@ -36,7 +36,7 @@ def loaded(path, *names):
 
 def test_each_cell_is_the_count_of_bare_examples(project):
     """Catches: rows taken for columns, the source's own images, examples made on the target, all images below."""
-    made, (tiny, other) = harness(project), loaded(project, "tiny", "other")
+    made, (tiny, other) = open_workspace(project), loaded(project, "tiny", "other")
     crossed = transfer_matrix.matrix(made, [tiny, other], "near")
     images = made.images(tiny)
     inputs, labels = torch.from_numpy(images.batch(0, len(images))), torch.from_numpy(images.labels.copy())
@@ -63,7 +63,7 @@ def test_each_cell_is_the_count_of_bare_examples(project):
 
 def test_what_discards_has_a_matrix_of_its_own(project):
     """Catches: columns of models that discard nothing, a filter that is left out."""
-    made, chosen = harness(project), loaded(project, "tiny", "refuses")
+    made, chosen = open_workspace(project), loaded(project, "tiny", "refuses")
     crossed = transfer_matrix.matrix(made, chosen, "near")
     lines = list(transfer_matrix.described(crossed, "near"))
     after = lines[lines.index("selective_transferability at 0.1") + 1].splitlines()
@@ -84,7 +84,7 @@ def test_what_discards_has_a_matrix_of_its_own(project):
 
 def test_all_are_swept_on_the_images_of_the_first(project):
     """Catches: a denominator of other images than the numerator's."""
-    made, (smaller, other) = harness(project), loaded(project, "smaller", "other")
+    made, (smaller, other) = open_workspace(project), loaded(project, "smaller", "other")
     crossed = transfer_matrix.matrix(made, [smaller, other], "near")
     due = made.images(smaller)
     assert len(due) != len(made.images(other))
@@ -96,13 +96,13 @@ def test_all_are_swept_on_the_images_of_the_first(project):
 def test_claims_of_the_same_find_it(tmp_path):
     """Catches: a matrix that is swept again for the suites, or for the next matrix."""
     path = pair(tmp_path / "project")
-    made, (tiny, other) = harness(path), loaded(path, "tiny", "other")
+    made, (tiny, other) = open_workspace(path), loaded(path, "tiny", "other")
     due = made.evidence(tiny, "far").digest
     before = len(list(made.store.entries()))
     crossed = transfer_matrix.matrix(made, [tiny, other], "far")
     assert crossed["other", "tiny"].digest == due
     assert len(list(made.store.entries())) == before + 2  # tiny against itself, and other under tiny's
-    again = harness(path)
+    again = open_workspace(path)
     transfer_matrix.matrix(again, [tiny, other], "far")
     assert (again._loaded, again.notices) == ({}, [])
 
@@ -110,7 +110,7 @@ def test_claims_of_the_same_find_it(tmp_path):
 def test_an_error_is_told_and_the_others_are_not_lost(project):
     path = project.with_name("other.toml")
     path.write_text(path.read_text().replace(':factory"', ':factory"\narguments = { before = "flat" }'))
-    made, chosen = harness(project), loaded(project, "tiny", "other")
+    made, chosen = open_workspace(project), loaded(project, "tiny", "other")
     crossed = transfer_matrix.matrix(made, chosen, "near")
     assert transfer_matrix.has_errors(crossed)
     printed = "\n".join(transfer_matrix.described(crossed, "near"))
@@ -132,7 +132,7 @@ def test_what_cannot_be_crossed_is_refused(tmp_path, sweep, said):
     tiny_project.make(tmp_path)
     (card,) = (cards.load(file) for file in (tmp_path / "models").glob("*.toml"))
     with pytest.raises(SweepError, match=said):
-        transfer_matrix.matrix(harness(card.path), [card], sweep)
+        transfer_matrix.matrix(open_workspace(card.path), [card], sweep)
 
 
 def test_command(project, capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """The HTML page: its numbers against the JSON's, what text from elsewhere cannot do to it, what is never green."""
 
+import base64
+import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -9,6 +11,7 @@ import found_models
 import numpy as np
 import pytest
 import test_reporting as made
+from PIL import Image
 from pydantic import ValidationError
 from sklearn.metrics import confusion_matrix
 
@@ -86,7 +89,6 @@ def test_every_claim_has_its_numbers(load_card):
     """Catches: a table shifted by a row, a rounded value in place of the JSON's, an end of an interval exchanged."""
     document = report(load_card)
     tree, claims = Tree(page(document)), document.models[0].claims
-
     assert [a["data-claim"] for a in tree.of("tr") if "data-claim" in a] == [claim.id for claim in claims]
     for kind in ("value", "low", "high"):
         shown = tree.values(kind)
@@ -99,7 +101,6 @@ def test_curves_are_where_their_numbers_are(load_card):
     """Catches: an axis upside down, an interval of another strength, a threshold drawn as if it were measured."""
     model = report(load_card).models[0]
     accuracy, precision = curves(model, model.sweeps[1])
-
     assert (accuracy.metric, precision.metric) == ("accuracy", "precision")
     cells = [model.sweeps[0].cells[0], *model.sweeps[1].cells]
     for point, cell in zip(accuracy.points, cells, strict=True):
@@ -118,9 +119,7 @@ def test_curves_are_where_their_numbers_are(load_card):
 def test_no_line_leads_over_a_strength_without_a_number(load_card):
     document = made.report(load_card(), {"clean": made.CLEAN, "normal": made.SICK})
     model = document.models[0]
-
     accuracy = curves(model, model.sweeps[1])[0]
-
     assert [point.y is None for point in accuracy.points] == [False, False, True, True, False]
     assert [len(run) for run in accuracy.stretches()] == [2, 1]
     assert [len(line.split()) for line in accuracy.line("y")] == [2, 1]
@@ -131,9 +130,7 @@ def test_what_was_not_asked_for_is_no_failure(load_card):
     """Catches: a cross, as for a crash, where a metric is claimed at other strengths alone."""
     model = report(load_card).models[0]
     del model.sweeps[0].cells[0].metrics["precision"]
-
     precision = curves(model, model.sweeps[1])[1]
-
     assert [point.strength for point in precision.points] == list(made.STRENGTHS)
     assert [name for _, name in precision.across] == ["clean", *made.STRENGTHS]
 
@@ -155,32 +152,21 @@ def gate(strength="0.3"):
     return GateReport(outcome="failed", message="at worst normal is worse", table=table)
 
 
-def test_a_baseline_is_drawn_where_the_document_has_one(load_card):
-    """Catches: the accepted model's number drawn at another strength, or not at all."""
+@pytest.mark.parametrize("kind", ["paired", "retraining"])
+def test_a_baseline_is_drawn_where_the_document_has_one(load_card, kind):
+    """Catches: the number of the accepted model, or the mean of its retrainings, drawn elsewhere or not at all."""
     document = report(load_card)
-    strength = document.models[0].sweeps[1].cells[1].strength
-    document.models[0].gate = gate(strength=strength)
-
-    accuracy = curves(document.models[0], document.models[0].sweeps[1])[0]
-
+    sweep = document.models[0].sweeps[1]
+    row = {"sweep": "normal", "strength": sweep.cells[1].strength, "metric": "accuracy", "mean": 0.5}
+    row |= {"least": 0.4, "most": 0.6}
+    strengths = [row, row | {"sweep": "uniform", "mean": 0.1}, row | {"metric": "recall", "mean": 0.2}]
+    table = {"kind": kind, "cells": [], "strengths": strengths}
+    means = GateReport(outcome="passed", message="fine", table=table)
+    document.models[0].gate = gate(strength=row["strength"]) if kind == "paired" else means
+    accuracy = curves(document.models[0], sweep)[0]
     middle = pytest.approx((TOP + BOTTOM) / 2)
     assert [point.baseline for point in accuracy.points] == [None, None, middle, None, None]
     assert len(Tree(page(document)).of("path", **{"class": "diamond"})) == 1
-
-
-def test_the_mean_of_accepted_retrainings_is_drawn(load_card):
-    """Catches: a retraining gate whose curves show no baseline; another sweep's or metric's."""
-    document = report(load_card)
-    strength = document.models[0].sweeps[1].cells[1].strength
-    row = {"sweep": "normal", "strength": strength, "metric": "accuracy", "mean": 0.5, "least": 0.4, "most": 0.6}
-    strengths = [row, row | {"sweep": "uniform", "mean": 0.1}, row | {"metric": "recall", "mean": 0.2}]
-    table = {"kind": "retraining", "cells": [], "strengths": strengths}
-    document.models[0].gate = GateReport(outcome="passed", message="fine", table=table)
-
-    accuracy = curves(document.models[0], document.models[0].sweeps[1])[0]
-
-    middle = pytest.approx((TOP + BOTTOM) / 2)
-    assert [point.baseline for point in accuracy.points] == [None, None, middle, None, None]
 
 
 def test_confusion_is_scikit_learns():
@@ -192,9 +178,7 @@ def test_confusion_is_scikit_learns():
         replace(made.evidence(("1", "2", "3"), (1,) * 3, n=90), labels=labels, predictions=rows),
         made.evidence(("0",), (1.0,), n=90),
     )
-
     said = misclassifications.confusion(found)
-
     shares = [float((row == labels).mean()) for row in rows]
     due = next(i for i, share in enumerate(shares) if share <= (1 + min(shares)) / 2)
     assert said.strength == found.strengths[due]
@@ -212,9 +196,7 @@ def test_many_classes_are_gathered():
     labels = np.arange(3000) % 1000
     predictions = np.where(labels < 5, 7, labels)[None]
     found = replace(made.evidence(("1",), (1,), n=3000), labels=labels, classes=classes, predictions=predictions)
-
     said = misclassifications.confusion(found)
-
     assert len(said.classes) == misclassifications.CLASSES
     assert said.classes[-1] == misclassifications.OTHERS
     assert {f"class {i}" for i in (0, 1, 2, 3, 4, 7)} <= set(said.classes)
@@ -228,9 +210,7 @@ def test_many_classes_are_gathered():
 def test_heat_maps_show_the_documents_counts(load_card):
     document = report(load_card)
     sweep = document.models[0].sweeps[1]
-
     tree = Tree(page(document))
-
     counts = [(float(a["value"]), "".join(said)) for a, said in tree.data if "class" not in a]
     shown = [int(value) for value, said in counts if said == f"{value:g}"]
     matrix = [n for row in sweep.confusion.matrix for n in row]
@@ -245,9 +225,7 @@ def test_heat_maps_show_the_documents_counts(load_card):
 def test_the_gallery_shows_what_was_misled():
     """Each at the weakest strength that misleads it, right when clean, of several classes, of one batch."""
     found = beside(made.evidence(made.STRENGTHS, (0.9, 0.8, 0.5, 0.4), batch_size=20))
-
     chosen = misclassifications.gallery(found)
-
     assert len(chosen) == misclassifications.PICTURED
     assert {entry.true for entry in chosen} == set(made.CLASSES)
     assert len({entry.image // 20 for entry in chosen}) == 1
@@ -263,9 +241,7 @@ def test_the_gallery_shows_what_was_misled():
 
 def test_the_gallery_of_what_holds_shows_that():
     held = beside(made.evidence(made.STRENGTHS, (1,) * 4), made.evidence(("0",), (1,)))
-
     [entry] = misclassifications.gallery(held)
-
     assert (entry.image, entry.strength) == (0, "0.4")
     assert entry.perturbed.label == entry.true
     assert misclassifications.gallery(made.NORMAL) == []  # nothing to compare with
@@ -274,11 +250,6 @@ def test_the_gallery_of_what_holds_shows_that():
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (2, 9, 9), (3, 300, 200)])
 def test_pictures_are_the_images(shape):
     """Catches: channels exchanged, rows for columns, a picture larger than it need be."""
-    import base64
-    import io
-
-    from PIL import Image
-
     image = np.random.default_rng(0).random(shape, np.float32)
     kind, _, content = gallery.picture(image).partition(",")
     read = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))), np.float32) / 255
@@ -303,7 +274,6 @@ def test_a_report_has_room_for_so_many_pictures(load_card, monkeypatch):
     monkeypatch.setattr(gallery, "_render_pictures", fill)
     monkeypatch.setattr(gallery, "ROOM", 10)
     gallery.add_gallery(document, NOTHING, [])
-
     assert len(tried) == 1
     assert document.notices == ["no pictures of mlp under normal, nor of the following: the pictures before fill 0 MiB"]
 
@@ -316,7 +286,6 @@ def test_ctrl_c_among_the_pictures_loses_no_report(load_card, monkeypatch):
 
     monkeypatch.setattr(gallery, "_render_pictures", interrupted)
     gallery.add_gallery(document, NOTHING, [])
-
     assert document.notices == ["no pictures of mlp under normal, nor of the following: interrupted"]
     assert page(document)
 
@@ -344,9 +313,7 @@ def test_the_transfer_matrix(load_card):
     """Catches: source and target exchanged, the diagonal mixed up with transfer."""
     values = {("a", "b"): 0.2, ("b", "a"): 0.7, ("a", "a"): 0.9, ("b", "b"): 0.4, ("a", "c"): 0.1}
     document = crossed(report(load_card), values)
-
     matrices = list(heatmaps.transfers(document))
-
     assert [caption for caption, _ in matrices] == [f"transferability of gaussian at {s}" for s in made.STRENGTHS]
     found = {
         (source, target): shade.value
@@ -363,7 +330,6 @@ def test_the_transfer_matrix(load_card):
 def test_the_verdict_comes_first(load_card):
     tree = Tree(page(report(load_card)))
     words = "".join(tree.text[tree.text.index("Robustness report: failed") :]).partition("Robustness report: failed")[2]
-
     assert tree.of("header")[0]["class"] == "verdict failed"
     assert re.match(r"\s*✗ failed: 8 claims on 1 model: 5 passed, 3 failed", words.rpartition("}")[2])
 
@@ -372,40 +338,28 @@ def test_the_verdict_comes_first(load_card):
 def test_nothing_is_green_where_all_is_red(load_card, fate):
     card = load_card()
     document = made.report(card, {}, [made.outcome(card, i, fate, "Boom") for i in range(8)])
-
     tree = Tree(page(document))
-
     assert tree.of("header")[0]["class"] == "verdict failed"
     assert not [a for _, a in tree.tags if "passed" in str(a.get("class")) or a.get("class") == "passed"]
     assert "Boom" in " ".join(tree.text)
 
 
-def test_an_empty_run_is_red():
-    tree = Tree(page(made.built([])))
-
-    assert tree.of("header")[0]["class"] == "verdict failed"
-    assert "no claim ran" in " ".join(tree.text)
-
-
-def test_an_interrupted_run_says_so(load_card):
-    text = page(made.report(load_card(""), outcomes=[], run=made.RUN | {"complete": False}))
-
-    assert "This run was interrupted, so the report is partial." in text
-
-
-def test_an_unknown_verdict_is_not_green(load_card):
-    tree = Tree(page(report(load_card).model_copy(update={"verdict": "inconclusive"})))
-
-    assert tree.of("header")[0]["class"] == "verdict open"
+def test_what_is_not_passed_looks_so(load_card):
+    """Catches: green for want of claims, for a run that was interrupted, or for a verdict that nobody knows."""
+    empty = Tree(page(made.built([])))
+    assert empty.of("header")[0]["class"] == "verdict failed"
+    assert "no claim ran" in " ".join(empty.text)
+    interrupted = page(made.report(load_card(""), outcomes=[], run=made.RUN | {"complete": False}))
+    assert "This run was interrupted, so the report is partial." in interrupted
+    unknown = report(load_card).model_copy(update={"verdict": "inconclusive"})
+    assert Tree(page(unknown)).of("header")[0]["class"] == "verdict open"
 
 
 def test_waivers_and_gates_are_shown(load_card):
     document = report(load_card)
     model = document.models[0]
     model.waivers, model.gate = [WAIVER], gate()
-
     text = " ".join(" ".join(Tree(page(document)).text).split())
-
     assert "mlp: Waiver (in force until 2030-01-31, the owner): claim clean:0:accuracy: its reason" in text
     assert "Gate (paired): failed" in text
     assert "Gate: at worst normal is worse." in text
@@ -469,7 +423,6 @@ def test_no_text_is_markup_anywhere(load_card):
     keys = {key for _, attributes in Tree(page(document)).tags for key in attributes}
     plain = document.as_json()
     tried, shown = sorted(set(places(plain))), []
-
     for target in tried:
         try:
             text = page(RunReport.model_validate(poisoned(plain, target)))
@@ -481,7 +434,6 @@ def test_no_text_is_markup_anywhere(load_card):
         assert {key for _, attributes in tree.tags for key in attributes} <= keys, target
         assert "\u202e" not in text, target
         shown += [target] if "x-evil" in " ".join(tree.text) else []
-
     assert len(tried) > 60
     for place in ("[].name", "[].description", "sweeps[].name", "cells[].strength", "[].message", "gallery[].true"):
         assert any(target.endswith(place) for target in shown), place
@@ -490,7 +442,6 @@ def test_no_text_is_markup_anywhere(load_card):
 def test_the_page_needs_nothing_else(load_card):
     """Catches: a script, a font or a picture from a network, a page that allows one."""
     tree = Tree(page(whole(load_card)))
-
     assert not {"script", "link", "iframe", "object", "form", "base"} & {tag for tag, _ in tree.tags}
     for _, attributes in tree.tags:
         assert not any(key.startswith("on") for key in attributes)
@@ -503,9 +454,7 @@ def test_links_lead_somewhere(load_card):
     document = report(load_card)
     document.models.append(document.models[0].model_copy(update={"name": "other"}))
     document.counts.models.append(document.counts.models[0].model_copy(update={"name": "other"}))
-
     tree = Tree(page(document))
-
     ids = [a["id"] for _, a in tree.tags if "id" in a]
     assert len(ids) == len(set(ids))
     assert {a["href"].removeprefix("#") for a in tree.of("a")} <= set(ids)
@@ -516,9 +465,7 @@ def test_one_sided_evidence(load_card):
     """Without evidence there is the claims' own numbers, and no gallery that pretends."""
     card = load_card()
     outcomes = made.judged(card, {"clean": made.CLEAN, "normal": made.NORMAL})
-
     tree = Tree(page(made.report(card, {"clean": made.CLEAN, "normal": None}, outcomes)))
-
     assert [value for value, _ in tree.values("value")] == [o.numbers["value"] for o in outcomes]
     assert not tree.of("img")
 
@@ -528,7 +475,6 @@ def test_two_claims_on_one_cell(load_card):
     card = load_card()
     outcomes = [ClaimOutcome(claim, "failed", f"message {i}", {}, "t::t") for i, claim in enumerate(card.claims())]
     text = page(made.built([ModelResult(card, {}, outcomes)]))
-
     red = text.partition("Failed claims")[2].partition("</section>")[0]
     assert [red.count(f"message {i}") for i in range(8)] == [1] * 8
 
@@ -537,11 +483,11 @@ def test_pictures_of_a_model_with_random_weights(tmp_path):
     """Catches: pictures that a card with a seed never gets, and advice to train what has no recipe."""
     net = "from torch import nn\ndef Net(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))"
     card = found_models.card(tmp_path, 'factory = "net_of_pictures:Net"', "seed = 0", net_of_pictures=net)
-    harness = found_models.harness(tmp_path)
-    evidence = harness.evidence(card, "normal")
-    named = EvidenceReference(key=harness.key(card, "normal"), digest=evidence.digest)
+    workspace = found_models.workspace(tmp_path)
+    evidence = workspace.evidence(card, "normal")
+    named = EvidenceReference(key=workspace.key(card, "normal"), digest=evidence.digest)
     said = SweepReport.model_construct(name="normal", evidence=named)
-    assert gallery.verified_evidence(harness, card, said).digest == evidence.digest
-    harness.weights(card).unlink()
+    assert gallery.verified_evidence(workspace, card, said).digest == evidence.digest
+    workspace.weights(card).unlink()
     with pytest.raises(StoreError, match=f"random weights are not in this store; run the suites with {card.path}"):
-        gallery.verified_evidence(harness, card, said)
+        gallery.verified_evidence(workspace, card, said)

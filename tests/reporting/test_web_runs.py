@@ -68,12 +68,12 @@ def test_pictures_are_those_of_the_sweep(project):
     assert document["notices"] == []
     page = (project.root / "report.html").read_text()
     card = cards.load(project.card)
-    harness = Workspace(Store(project.store), project.root / "data", threads=1)
+    workspace = Workspace(Store(project.store), project.root / "data", threads=1)
     entries = galleries(document)
     assert entries
     assert all(entry["pictures"] for entry in entries)
     for sweep in document["models"][0]["sweeps"][1:]:
-        found = examples(harness, card, sweep["name"], [entry["image"] for entry in sweep["gallery"]])
+        found = examples(workspace, card, sweep["name"], [entry["image"] for entry in sweep["gallery"]])
         for i, entry in enumerate(sweep["gallery"]):
             row = found.evidence.index(entry["strength"])
             said, pair = entry["pictures"], (found.clean[i, 0], found.perturbed[row, i, 0])

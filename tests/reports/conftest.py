@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 from reports.paper import RUNS
+from robustness.metrics.evidence import Evidence
+from robustness.workspace.store import Store
 
 # The units that a run measures; all of the smoke scale if there are none.
 UNITS = {"signs-adversarial": ["--seeds", "3"], "eyes-parseval": ["--folds", "0"], "label-2n": ["--folds", "0"]}
@@ -43,3 +45,13 @@ def smoke(command, tmp_path_factory):
         return folders[paper.name]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def evidence_of(store):
+    """Return the stored evidence of a result by its name there."""
+
+    def read(result, name):
+        return Evidence.from_bytes(Store(store).path("evidence", result["evidence"][name]["key"]).read_bytes())
+
+    return read

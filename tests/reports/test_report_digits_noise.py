@@ -21,63 +21,57 @@ from robustness.perturbations import GaussianNoise
 TABLE_5 = [0.9783, 0.9741, 0.9567, 0.9001, 0.7849, 0.6459, 0.5221, 0.4287, 0.3511, 0.2982, 0.2567]
 
 
+@pytest.fixture(scope="module")
+def committed():
+    (result,) = PAPER.results(MEASURED)
+    return result
+
+
 # What the paper printed
 
 
 @pytest.mark.parametrize(("epochs", "accuracy"), [(1, 0.9633), (10, 0.9783)])
-def test_published_matrices_have_a_thousand_images_a_digit_and_the_printed_accuracy(epochs, accuracy):
-    """A digit that is typed wrong, or rows taken for columns, breaks one of the sums."""
-    matrix = published.confusion(epochs)
+def test_published_matrices_agree_with_table_3(epochs, accuracy):
+    """
+    A thousand images a digit, the printed accuracy, and digit 0's rates: the paper cuts or rounds the fourth digit.
+
+    Catches: a digit that is typed wrong, rows taken for columns.
+    """
+    matrix, printed = published.CONFUSION[epochs], published.EPOCHS[epochs]
     assert matrix.sum(axis=1).tolist() == [1000] * 10
-    assert matrix.trace() / 10_000 == accuracy == published.after(epochs)["accuracy"]
-
-
-def test_table_3_is_digit_0s():
-    """971 of row 0, 978 in column 0; 979 and 991 after one epoch. The paper cuts or rounds the fourth digit."""
-    assert 971 / 978 == pytest.approx(0.9928, abs=1e-4)
-    for epochs in (1, 10):
-        matrix, printed = published.confusion(epochs), published.after(epochs)
-        hits = matrix[0, 0]
-        assert printed["recall[0]"] == hits / 1000
-        assert printed["precision[0]"] == pytest.approx(hits / matrix[:, 0].sum(), abs=1e-4)
-        assert printed["f1[0]"] == pytest.approx(2 * hits / (1000 + matrix[:, 0].sum()), abs=1e-4)
-
-
-def test_five_epochs_contradict_themselves():
-    five = published.after(5)
-    assert five["precision[0]"] == five["recall[0]"] == 0.988
-    assert five["f1[0]"] == 0.984
+    assert matrix.trace() / 10_000 == accuracy == printed["accuracy"]
+    hits, called = matrix[0, 0], matrix[:, 0].sum()
+    assert printed["recall[0]"] == hits / 1000
+    assert printed["precision[0]"] == pytest.approx(hits / called, abs=1e-4)
+    assert printed["f1[0]"] == pytest.approx(2 * hits / (1000 + called), abs=1e-4)
 
 
 def test_lost_recalls_follow_from_precision_and_f1():
-    curves = published.curves()
-    assert curves["accuracy"] == TABLE_5
-    assert curves["recall[0]"] == [0.971, 0.967, 0.956, 0.919, 0.809, 0.669, 0.504, 0.367, 0.267, 0.190, 0.162]
-    for p, r, f1 in zip(*(curves[f"{m}[0]"] for m in ("precision", "recall", "f1")), strict=True):
+    """Catches: a curve that is typed wrong, a recall that is no count of 1,000 images."""
+    assert published.CURVES["accuracy"] == TABLE_5
+    curves = [published.CURVES[f"{metric}[0]"] for metric in ("precision", "recall", "f1")]
+    for p, r, f1 in zip(*curves, strict=True):
+        assert 1000 * f1 * p / (2 * p - f1) == pytest.approx(round(1000 * r), abs=0.05)
         assert 2 * p * r / (p + r) == pytest.approx(f1, abs=2e-5)
         assert 1000 * r / p == pytest.approx(round(1000 * r / p), abs=2e-3)  # a whole number of predictions
 
 
 def test_figure_6_is_whole_and_table_9s_error_rate_is_one_minus_f1():
-    other = published.load()["other"]
-    assert np.sum(other["confusion"]["percent"], axis=1) == pytest.approx([100] * 10)
-    assert all(f1 + error == pytest.approx(1, abs=0.0011) for _, _, f1, error in other["classes"].values())
-    assert [row[1] for row in other["classes"].values()] == pytest.approx(
-        np.diag(other["confusion"]["percent"]) / 100, abs=1e-9
-    )
+    percent = published.PRINTED["other"]["confusion"]["percent"]
+    assert np.sum(percent, axis=1) == pytest.approx([100] * 10)
+    assert all(f1 + error == pytest.approx(1, abs=0.0011) for _, _, f1, error in published.OTHER.values())
+    assert [row[1] for row in published.OTHER.values()] == pytest.approx(np.diag(percent) / 100, abs=1e-9)
 
 
-def test_contradictions_say_the_numbers():
-    (committed,) = PAPER.results(MEASURED)
-    said = PAPER.page(committed).partition("## Where the paper contradicts itself")[2].partition("\n## ")[0]
+def test_contradictions_are_shown_with_their_numbers(committed):
+    section = PAPER.page(committed).partition("## Where the paper contradicts itself")[2].partition("\n## ")[0]
     for fact in ("971 of 1000", "978", "0.9928", "967 to 1020", "0.984", "0.988", "54.1%", "V was 0.7", "1, 2, 8"):
-        assert fact in said
+        assert fact in section
 
 
 # Tables from counts
 
 SWEPT = [("keras", "accumulated")] + [("torch", reading) for reading in protocol.READINGS]
-AMPLITUDES = published.load()["accuracy"]["V"]
 
 
 def matrix_of(accuracy: float, wrong: int = 5) -> list[list[int]]:
@@ -106,7 +100,7 @@ def derive(entries):
     rows = []
     for entry in entries:
         fields = {"fold": entry["seed"], "system": f"{entry['initial']}-{entry['epochs']}"}
-        for v, matrix in zip(AMPLITUDES, entry["matrices"], strict=True):
+        for v, matrix in zip(published.AMPLITUDES, entry["matrices"], strict=True):
             rows.append({**fields, "sweep": entry["reading"] if v else "clean", "strength": f"{v:g}", "matrix": matrix})
     return numbers.derive(packed(rows))
 
@@ -124,16 +118,12 @@ def test_distance_is_the_mean_curves_and_each_seeds():
     assert found["of_seeds"]["values"] == pytest.approx([0.01, 0.01], abs=2 * rounding)
 
 
-def test_distance_by_hand():
-    matrices = [np.array(matrix_of(a)) for a in [1.0] + [0.5] * 10]
-    expected = (0.0217 + sum(abs(0.5 - a) for a in TABLE_5[1:])) / 11
-    assert numbers.distance([matrices])["of_mean"] == pytest.approx(expected, abs=1e-6)
-
-
 def test_fit_names_the_farthest_point_in_deviations():
     """Recall of digit 0 is accuracy here: at V = 1 it is 0.257, published 0.162; at 0.7 0.429, published 0.367."""
     fit = derived(counts({0: -0.02, 1: 0.02}))["fit"]["recall[0]"]
-    expected = {v: abs(round(a, 3) - r) for v, a, r in zip(range(11), TABLE_5, published.recalls(), strict=True)}
+    expected = {
+        v: abs(round(a, 3) - r) for v, a, r in zip(range(11), TABLE_5, published.CURVES["recall[0]"], strict=True)
+    }
     farthest = max(expected, key=expected.get)
     assert fit["largest"]["V"] == farthest / 10
     assert fit["mean"] == pytest.approx(np.mean(list(expected.values())), abs=5e-4)
@@ -143,18 +133,9 @@ def test_fit_names_the_farthest_point_in_deviations():
 def test_tables_are_scikit_learns_over_seeds():
     """The clean column is V = 0, the last number of epochs is the one that is swept, [0] is digit 0."""
     random = np.random.default_rng(0)
-    entries = [
-        {
-            "initial": initial,
-            "reading": reading,
-            "seed": seed,
-            "epochs": e,
-            "matrices": [random.integers(0, 9, (10, 10)).tolist() for _ in TABLE_5],
-        }
-        for e in (1, 10)
-        for seed in (0, 1, 2)
-        for initial, reading in SWEPT
-    ]
+    entries = counts(dict.fromkeys(range(3), 0.0), (1, 10))
+    for entry in entries:
+        entry["matrices"] = [random.integers(0, 9, (10, 10)).tolist() for _ in TABLE_5]
     for entry in entries:  # one network has one clean matrix
         same = (entry["initial"], entry["seed"], entry["epochs"])
         first = next(e for e in entries if (e["initial"], e["seed"], e["epochs"]) == same)
@@ -211,7 +192,7 @@ def printed(matrices):
     """Change matrices so that the last one has the paper's groups, and what they leave out in the digit itself."""
     made = np.array(matrices)
     made[-1] = 0
-    for digit, drawn in published.groups().items():
+    for digit, drawn in published.GROUPS.items():
         for other, share in drawn.items():
             made[-1][digit, other] = round(1000 * share)
         made[-1][digit, digit] = 1000 - made[-1][digit].sum()
@@ -274,16 +255,12 @@ def test_groups_are_the_means_with_the_seeds_that_agree():
         entry["matrices"][-1] = (first, second)[entry["seed"]].tolist()
     groups = derived(entries)["groups"]
 
-    assert groups["digits"]["9"] == [
-        {"class": 3, "share": 0.15, "seeds": 1},
-        {"class": 5, "share": 0.15, "seeds": 1},
-    ]
+    assert groups["digits"]["9"] == [{"class": label, "share": 0.15, "seeds": 1} for label in (3, 5)]
     assert [ranked[0][0] for ranked in groups["attractors"]] == [5, 3]
     # Seed 0: nine digits to 5, five to 0, nine to 1. All but 5→0, 9→1 and 8→5... are listed or not as the paper says.
-    listed = {(true, wrong) for true, drawn in published.groups().items() for wrong in drawn}
     own = {(digit, 5) for digit in range(10) if digit != 5} | {(5, 0), (9, 1)}
     assert groups["pairs"]["of_seeds"][0] == len(own)
-    assert groups["pairs"]["of_seeds_published"][0] == len(own & listed)
+    assert groups["pairs"]["of_seeds_published"][0] == len(own & published.PAIRS)
 
 
 def test_rates_that_do_not_exist_are_null_and_shown():
@@ -381,20 +358,15 @@ def test_cards_are_the_shipped_ones_with_their_seed_epochs_and_initial_weights(s
         assert card.sweeps["accumulated"].perturbation == shipped.sweeps["normal"].perturbation
         assert (len(card.sweeps) == 4) == ((initial, epochs) == ("torch", "10"))
         assert all(sweep.strengths == shipped.sweeps["normal"].strengths for sweep in card.sweeps.values())
-    noises = {sweep: table.perturbation for sweep, table in card.sweeps.items()}
-    assert noises == {"accumulated": GaussianNoise(clip=False, accumulate=True)} | (noises if len(noises) > 1 else {})
     torch = cards.schema.CardFile.model_validate({"name": "torch", **tables[f"{source}-3-torch-10"]}).sweeps
-    assert {name: torch[name].perturbation for name in ("accumulated", "bounded", "unbounded")} == {
-        "accumulated": GaussianNoise(clip=False, accumulate=True),
-        "bounded": GaussianNoise(bound=1.0),
-        "unbounded": GaussianNoise(),
-    }  # fmt: skip
+    due = {"accumulated": GaussianNoise(clip=False, accumulate=True), "bounded": GaussianNoise(bound=1.0)}
+    due["unbounded"] = GaussianNoise()
+    assert {name: torch[name].perturbation for name in due} == due
     assert torch["uniform"].perturbation.kind == "uniform"
 
 
-def test_other_data_and_fewer_seeds_are_not_judged():
+def test_other_data_and_fewer_seeds_are_not_judged(committed):
     """Catches: a verdict at the full scale on digits, or on the first of ten seeds."""
-    (committed,) = PAPER.results(MEASURED)
     digits = {verdict.outcome for verdict in PAPER.verdicts({**committed, "source": "digits"})}
     assert digits == {"not testable here"}
     verdicts = PAPER.verdicts({**committed, "seeds": committed["seeds"][:9]})
@@ -404,12 +376,6 @@ def test_other_data_and_fewer_seeds_are_not_judged():
 
 
 # The result at full scale
-
-
-@pytest.fixture(scope="module")
-def committed():
-    (result,) = PAPER.results(MEASURED)
-    return result
 
 
 def test_committed_result_is_the_papers_run(committed):
@@ -430,7 +396,7 @@ def test_committed_curve_lies_within_the_limit(committed, initial, limit):
     accuracies = {
         v: [np.trace(row["matrix"]) / 10_000 for row in rows
             if (row["sweep"], row["strength"]) == ("accumulated" if v else "clean", f"{v:g}")]
-        for v in AMPLITUDES
+        for v in published.AMPLITUDES
     }  # fmt: skip
     assert {len(values) for values in accuracies.values()} == {10}
     distance = float(abs(np.mean(list(accuracies.values()), axis=1) - TABLE_5).mean())

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -50,9 +51,12 @@ def test_a_folder_becomes_an_array_file_that_a_card_can_name(eyes, tmp_path, cap
         data.load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
 
 
-def test_without_persons_there_is_no_subject(eyes, tmp_path):
-    crops.write(eyes, tmp_path / "eyes.npz", 8)
-    assert sorted(np.load(tmp_path / "eyes.npz").files) == ["classes", "x", "y"]
+def save(file, rows):
+    """Write records as a pickle, or as an array file that holds one."""
+    if file.suffix == ".pkl":
+        file.write_bytes(pickle.dumps(rows))
+    else:
+        np.save(file, np.array(rows, dtype=object), allow_pickle=True)
 
 
 def records(as_mapping):
@@ -66,10 +70,7 @@ def records(as_mapping):
 def test_records_keep_what_a_standardising_model_sees(as_mapping, form, tmp_path):
     """Catches: one range for all crops, labels or persons of another row."""
     rows, file = records(as_mapping), tmp_path / f"records.{form}"
-    if form == "pkl":
-        file.write_bytes(pickle.dumps(rows))
-    else:
-        np.save(file, np.array(rows, dtype=object), allow_pickle=True)
+    save(file, rows)
     held = crops.from_records(file, 8)
     assert held["classes"].tolist() == ["closed", "open"]
     assert held["y"].tolist() == [1, 0, 1]
@@ -88,10 +89,7 @@ class Runs:
 def test_a_pickle_that_would_run_code_is_refused(form, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / f"evil.{form}"
-    if form == "pkl":
-        file.write_bytes(pickle.dumps([Runs()]))
-    else:
-        np.save(file, np.array([Runs()], dtype=object), allow_pickle=True)
+    save(file, [Runs()])
     with pytest.raises(
         DataError, match=r"cannot be read as a list of records: it asks for \w+\.system, which could run"
     ):
@@ -99,22 +97,39 @@ def test_a_pickle_that_would_run_code_is_refused(form, tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_class_without_images(eyes, tmp_path):
-    (eyes / "squinting").mkdir()
-    with pytest.raises(DataError, match=r"squinting holds no image"):
-        crops.write(eyes, tmp_path / "eyes.npz", 8)
-    assert not (tmp_path / "eyes.npz").exists()
+def empty_class(folder):
+    (folder / "squinting").mkdir()
 
 
-def test_one_class_alone(tmp_path):
-    with pytest.raises(DataError, match="a folder for each of two classes or more, it holds 1"):
-        crops.from_folder(pictures(tmp_path / "one", {"open": 2}), 8)
+def torn_image(folder):
+    (folder / "open" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
 
 
-def test_an_image_that_cannot_be_read_is_named_and_nothing_written(eyes, tmp_path):
-    (eyes / "open" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
-    with pytest.raises(DataError, match=r"open/1.png cannot be read as an image"):
-        crops.write(eyes, tmp_path / "eyes.npz", 8)
+def one_class(folder):
+    shutil.rmtree(folder / "closed")
+
+
+def persons(text):
+    return lambda folder: (folder.parent / "subjects.csv").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (empty_class, r"squinting holds no image"),
+        (torn_image, r"open/1.png cannot be read as an image"),
+        (one_class, "a folder for each of two classes or more, it holds 1"),
+        (persons("open/0.png,a\n"), "4 are missing: closed/0.png"),
+        (persons("open/0.png,a\nopen/0.png,b\n"), "names two persons for open/0.png: a and b"),
+        (persons("open/0.png\n"), "must have two columns, image and person"),
+    ],
+)
+def test_a_folder_that_is_not_clear_writes_nothing(eyes, tmp_path, change, message):
+    """Catches: an error that does not name the folder, image or person; a file of what could be read."""
+    change(eyes)
+    subjects = tmp_path / "subjects.csv"
+    with pytest.raises(DataError, match=message):
+        crops.write(eyes, tmp_path / "eyes.npz", 8, subjects if subjects.exists() else None)
     assert not list(tmp_path.glob("*eyes.npz*"))
 
 
@@ -129,21 +144,6 @@ def test_what_is_there_is_not_overwritten(eyes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("open/0.png,a\n", "4 are missing: closed/0.png"),
-        ("open/0.png,a\nopen/0.png,b\n", "names two persons for open/0.png: a and b"),
-        ("open/0.png\n", "must have two columns, image and person"),
-    ],
-)
-def test_persons_that_are_not_clear(eyes, tmp_path, text, said):
-    subjects = tmp_path / "subjects.csv"
-    subjects.write_text(text)
-    with pytest.raises(DataError, match=said):
-        crops.from_folder(eyes, 8, subjects)
-
-
-@pytest.mark.parametrize(
     ("rows", "said"),
     [
         ([], "it is empty"),
@@ -155,13 +155,15 @@ def test_persons_that_are_not_clear(eyes, tmp_path, text, said):
 )
 def test_records_that_are_none(rows, said, tmp_path):
     file = tmp_path / "records.pkl"
-    file.write_bytes(pickle.dumps(rows))
+    save(file, rows)
     with pytest.raises(DataError, match=said):
         crops.from_records(file, 8)
 
 
-def test_folders_in_a_class_s_folder_are_of_that_class(eyes):
+def test_folders_in_a_class_s_folder_are_of_that_class_and_without_persons_there_is_no_subject(eyes):
     """Catches: the folder that an image lies in taken for its class."""
     (eyes / "open" / "left").mkdir()
     Image.new("L", (8, 8), 9).save(eyes / "open" / "left" / "a.png")
-    assert crops.from_folder(eyes, 8)["y"].tolist() == [0, 0, 1, 1, 1, 1]
+    arrays = crops.from_folder(eyes, 8)
+    assert arrays["y"].tolist() == [0, 0, 1, 1, 1, 1]
+    assert sorted(arrays) == ["classes", "x", "y"]

@@ -17,7 +17,6 @@ from reports.paper import MEASURED, RUNS
 from reports.rows import Measured, packed, unpacked
 from reports.verdicts import judge
 from robustness import cards
-from robustness.metrics.evidence import Evidence
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
 
@@ -25,16 +24,6 @@ from robustness.workspace.workspace import Workspace
 @pytest.fixture(scope="module")
 def result(smoke):
     return json.loads((smoke(PAPER) / "eyes_parseval_digits_smoke_0.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def evidence(store, result):
-    """Return the evidence of a system and a sweep by its name in the result."""
-
-    def read(name):
-        return Evidence.from_bytes(Store(store).path("evidence", result["evidence"][name]["key"]).read_bytes())
-
-    return read
 
 
 def contrast():
@@ -46,11 +35,11 @@ def contrast():
     return 20 * np.log10(np.linalg.norm(pixels, axis=1) / np.linalg.norm(without, axis=1))
 
 
-def test_numbers_are_those_of_the_evidence(result, evidence):
+def test_numbers_are_those_of_the_evidence(result, evidence_of):
     """Against scikit-learn. Catches: a row of another system or strength, micro for macro averages and back."""
     rows = unpacked(result)
     for system, sweep in (("wrn", "fgsm"), ("parseval-adv", "twin-snr"), ("cnn", "noise-snr")):
-        found = evidence(f"digits-0-{system}:{sweep}")
+        found = evidence_of(result, f"digits-0-{system}:{sweep}")
         for i, strength in enumerate(found.strengths):
             (row,) = (r for r in rows if (r["system"], r["sweep"], r["strength"]) == (system, sweep, strength))
             labels, predictions = found.labels, found.predictions[i]
@@ -66,14 +55,14 @@ def test_numbers_are_those_of_the_evidence(result, evidence):
                 assert np.abs(found.snr[i] - contrast() - float(strength)).max() < 0.02
 
 
-def test_curves_are_those_of_the_evidence(result, evidence):
+def test_curves_are_those_of_the_evidence(result, evidence_of):
     """By counting at every threshold. Catches: rates of the wrong axis, cell or system, points off the curve."""
     curves = result["curves"]
     assert {(curve["sweep"], curve["strength"]) for curve in curves} == {
         ("clean", "0"), ("fgsm-snr", "33"), ("twin-snr", "33"),
     }  # fmt: skip
     for curve in curves:
-        found = evidence(f"digits-0-{curve['system']}:{curve['sweep']}")
+        found = evidence_of(result, f"digits-0-{curve['system']}:{curve['sweep']}")
         scores = found.probabilities[found.strengths.index(curve["strength"])].ravel()
         true = np.eye(10)[found.labels].ravel() == 1
         counted = [(np.mean(scores[~true] >= t), np.mean(scores[true] >= t)) for t in np.unique(scores)]
@@ -84,12 +73,12 @@ def test_curves_are_those_of_the_evidence(result, evidence):
             assert rate <= caught[false_alarms > at + 1e-12].min(initial=1.0) + 1e-4
 
 
-def test_strips_are_images_of_the_evidence(smoke, result, evidence):
+def test_strips_are_images_of_the_evidence(smoke, result, evidence_of):
     """Catches: the strip of another system, strengths out of order, a wrong answer shown as right."""
     drawn = (smoke(PAPER) / "figures" / "eyes-parseval-digits-smoke-strips.svg").read_text(encoding="utf-8")
     wrong = 0
     for kept in result["strips"]:
-        found = evidence(f"digits-0-{kept['title']}:fgsm-snr")
+        found = evidence_of(result, f"digits-0-{kept['title']}:fgsm-snr")
         clean, *shown = figures.strip_pixels(kept)
         count = len(found.strengths)
         assert kept["strengths"] == list(found.strengths)
@@ -156,31 +145,23 @@ def rows_as_published(order=protocol.SYSTEMS, noise=0.002, folds=10, seed=0, **c
 
     ``changed`` names sweeps (``fgsm_snr``) with what is added to the accuracy of one system at 33 dB in each fold.
     """
-    drawn = np.random.default_rng(seed)
-    there = PAPER.printed
+    drawn, there = np.random.default_rng(seed), PAPER.printed
+
+    def row(fold, system, sweep, strength, accuracy):
+        about = {"source": "eyes", "fold": fold, "system": system, "images": "fold"}
+        return {**about, "sweep": sweep, "strength": str(strength), "accuracy": accuracy}
+
     pairs = itertools.product(range(folds), zip(protocol.SYSTEMS, order, strict=True))
     connected = itertools.product(range(folds), zip(protocol.DENSE, ("wrn", "parseval"), strict=True))
     for fold, (system, like) in (*pairs, *connected):
-        about = {"source": "eyes", "fold": fold, "system": system, "images": "fold"}
-        yield {
-            **about,
-            "sweep": "clean",
-            "strength": "0",
-            "accuracy": there["table_8"][like][0] + noise * drawn.normal(),
-        }
+        yield row(fold, system, "clean", 0, there["table_8"][like][0] + noise * drawn.normal())
         for sweep in ("fgsm-snr", "twin-snr", "noise-snr"):
             for ratio, value in zip(there["ratios"], there["table_8"][like][1:], strict=True):
                 more = changed.get(sweep.replace("-", "_"), {}).get(system, 0) * (ratio == 33)
-                yield {
-                    **about,
-                    "sweep": sweep,
-                    "strength": str(ratio),
-                    "accuracy": value + more + noise * drawn.normal(),
-                }
+                yield row(fold, system, sweep, ratio, value + more + noise * drawn.normal())
     for fold, kind, epsilon in itertools.product(range(3), protocol.EXAMPLES, (0.003, 0.03)):
-        system = protocol.augmented(kind, epsilon, 1.0)
-        about = {"source": "eyes", "fold": fold, "system": system, "images": "fold"}
-        yield {**about, "sweep": "clean", "strength": "0", "accuracy": 0.74 + changed.get("stored", {}).get(kind, 0)}
+        accuracy = 0.74 + changed.get("stored", {}).get(kind, 0)
+        yield row(fold, protocol.augmented(kind, epsilon, 1.0), "clean", 0, accuracy)
 
 
 def outcomes(rows, source="eyes", scale="full"):
@@ -192,13 +173,10 @@ RESIDUAL, PARSEVAL, RESIDUAL_ITSELF, PARSEVAL_ITSELF, FGSM, NOISE, CLEAN, CHEAP,
 BETTER, CONNECTED = 12, 13
 
 
-def test_the_published_numbers_reproduce_the_claims():
-    assert set(outcomes(rows_as_published())) == {"reproduced"}
-
-
 @pytest.mark.parametrize(
     ("changed", "broken"),
     [
+        ({}, []),
         ({"twin_snr": {"wrn-adv": -0.3}}, [RESIDUAL]),
         ({"twin_snr": {"parseval-adv": -0.3}}, [PARSEVAL]),
         ({"fgsm_snr": {"wrn-adv": -0.3}}, [RESIDUAL_ITSELF]),
@@ -215,7 +193,7 @@ def test_the_published_numbers_reproduce_the_claims():
 def test_each_claim_depends_on_its_own_numbers(changed, broken):
     """Who attacks whom, FGSM or noise, one system at a time. Catches: another sweep's numbers, the other twin's."""
     found = outcomes(rows_as_published(**changed))
-    assert [place for place, outcome in enumerate(found) if outcome == "not reproduced"] == broken
+    assert [place for place, outcome in enumerate(found) if outcome != "reproduced"] == broken
 
 
 def test_the_fully_connected_networks_wait_for_their_numbers():
@@ -278,8 +256,11 @@ def test_random_numbers_do_not():
 
 
 def test_a_network_that_knows_nothing_loses_nothing_and_is_not_called_robust():
-    flat = {"wrn-adv": 0.25}
-    rows = [{**row, "accuracy": flat.get(row["system"], row["accuracy"])} for row in rows_as_published()]
+    """It loses less than nothing, folds differ a little. Catches: what is lost alone, without clean accuracy."""
+    rows = [
+        {**row, "accuracy": 0.25 - 0.0001 * row["fold"] * float(row["strength"])} if row["system"] == "wrn-adv" else row
+        for row in rows_as_published()
+    ]
     found = outcomes(rows)
     assert [found[place] for place in (RESIDUAL, RESIDUAL_ITSELF, CHEAP)] == ["not reproduced"] * 3
 

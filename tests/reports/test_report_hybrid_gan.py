@@ -16,24 +16,18 @@ from reports.hybrid_gan import building, hybrid, protocol, sweeping
 from reports.hybrid_gan.criteria import Numbers, criteria
 from reports.hybrid_gan.hybrid import divide
 from reports.hybrid_gan.paper import PAPER
-from reports.hybrid_gan.paper import SWEEPS as SWEEPS_SHOWN
 from reports.hybrid_gan.protocol import CLASSIFIERS, SCALES, TARGETS
 from reports.paper import MEASURED, RUNS
 from reports.rows import packed, unpacked
-from reports.running import Run, write_cards
+from reports.running import Run
 from reports.verdicts import judge
 from robustness import engines
 from robustness.cards import load
 from robustness.data.splits import held_out
-from robustness.metrics.evidence import Evidence
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
 
-
-def printed():
-    return writing.printed("hybrid_gan")
-
-
+PRINTED = writing.printed("hybrid_gan")
 SWEEPS = ("own", "another", "fgsm", "anew")
 
 
@@ -83,9 +77,9 @@ OWN, ANOTHER, ITSELF, ANEW = range(5, 9)
 
 
 @pytest.mark.parametrize(
-    ("changes", "broken"),
+    "case",
     [
-        ({}, None),
+        ({},),
         ({"target": {"mobilenet": 0.25}}, 0),
         ({"detect": {"repvgg_a2": 0.94}}, 1),
         ({"gap": {("shufflenet", 0.05): 0.06}}, 3),
@@ -95,20 +89,16 @@ OWN, ANOTHER, ITSELF, ANEW = range(5, 9)
         ({"loses": {("resnet50", "another"): (-0.01, 0.1, 0.2)}}, ANOTHER),
         ({"loses": {("shufflenet", "fgsm"): (-0.3, -0.2, -0.1)}}, ITSELF),
         ({"loses": {("repvgg_a2", "anew"): (0.0, 0.1, 0.2)}}, ANEW),
+        ({"clean": {"vgg19_bn": 0.1}}, OWN, ANOTHER, ITSELF, ANEW),  # it knows nothing and loses nothing
     ],
 )
-def test_each_claim_depends_on_its_own_numbers(changes, broken):
+def test_each_claim_depends_on_its_own_numbers(case):
     """One network each. Catches: any for all, a k beyond the bound that counts, one sweep's numbers for another's."""
+    changes, *broken = case
     found = outcomes(**changes)
     assert found.pop(2) == "not testable here", "pre-trained weights are out of reach"
     places = [place + (place >= 2) for place, outcome in enumerate(found) if outcome != "reproduced"]
-    assert places == ([] if broken is None else [broken])
-
-
-def test_a_network_that_knows_nothing_is_not_protected():
-    """It loses nothing. Catches: what is lost alone, without clean accuracy beside it."""
-    found = outcomes(clean={"vgg19_bn": 0.1})
-    assert [found[place] for place in (OWN, ANOTHER, ITSELF, ANEW)] == ["not reproduced"] * 4
+    assert places == broken
 
 
 def test_what_was_not_measured_reproduces_nothing():
@@ -198,36 +188,17 @@ def test_no_source_image_is_shared_by_targets_and_the_hybrid_set(tmp_path):
         assert len(left) + len(chosen) == len(division.images[part])
     counts = np.bincount(division.images["train"].labels[division.rows["train"][1]])
     assert counts.tolist() == protocol.counts(SCALES["smoke"], protocol.VALIDATION)
-
-
-def test_the_counts_are_those_of_table_1():
-    assert sum(protocol.COUNTS.values()) == 20_756
-    assert protocol.counts(SCALES["full"]) == list(protocol.COUNTS.values())
-
-
-def run_of(scale):
-    return SimpleNamespace(source="cifar10", scale=SCALES[scale])
+    assert sum(protocol.counts(SCALES["full"])) == 20_756
 
 
 def test_networks_train_for_the_published_epochs_and_clean_twins_for_as_many_updates():
     every = protocol.trained("cifar10", SCALES["full"])
     epochs = {name.removeprefix("cifar10-"): card["recipe"]["arguments"]["epochs"] for name, card in every.items()}
     assert {name: epochs[f"classify-{name}"] for name in protocol.CLASSIFIERS} == {
-        name: printed()["trained"][name][0] for name in protocol.CLASSIFIERS
+        name: PRINTED["trained"][name][0] for name in protocol.CLASSIFIERS
     }
     assert epochs["clean-vgg19_bn"] == 2 * 53
     assert epochs["clean-resnet50"] == 2 * 99
-
-
-def test_every_card_can_be_read(tmp_path):
-    targets = protocol.targets("cifar10", SCALES["short"])
-    trained = protocol.trained("cifar10", SCALES["short"])
-    judged = protocol.attacked(run_of("short"), trained)
-    every = {**targets, **trained, **judged, **protocol.undefended(targets, SCALES["short"])}
-    named = [load(path).name for path in write_cards(every, tmp_path).values()]
-    assert [name.replace("@", "-") for name in every] == named
-    assert len(trained) == 12
-    assert {"own", "fgsm", "noise", "anew"} == set(judged["cifar10-classify-vgg19_bn@real"]["sweeps"])
 
 
 def test_targets_and_networks_are_the_paper_s():
@@ -236,18 +207,15 @@ def test_targets_and_networks_are_the_paper_s():
     targets = protocol.targets("cifar10", full)
     assert [name.removeprefix("cifar10-target-") for name in targets] == list(TARGETS)
     assert "resnet50" not in TARGETS
-    assert {table["model"]["factory"] for table in targets.values()} == {
-        "models.cifar_targets:resnet56",
-        "models.vgg:vgg",
-        "models.cifar_targets:mobilenet_x1_4",
-        "models.cifar_targets:shufflenet_x2",
-        "models.repvgg:repvgg",
-    }
+    networks = {"cifar_targets:resnet56", "vgg:vgg", "repvgg:repvgg"}
+    networks |= {"cifar_targets:mobilenet_x1_4", "cifar_targets:shufflenet_x2"}
+    assert {table["model"]["factory"] for table in targets.values()} == {f"models.{name}" for name in networks}
     trained = protocol.trained("cifar10", full)
     for table in (*targets.values(), *trained.values()):
         assert table["model"]["arguments"]["width"] == 1
     assert trained["cifar10-classify-resnet50"]["model"]["arguments"]["stem"] == "imagenet"
-    judged = protocol.attacked(run_of("full"), trained)
+    judged = protocol.attacked(SimpleNamespace(source="cifar10", scale=full), trained)
+    assert {"own", "fgsm", "noise", "anew"} == set(judged["cifar10-classify-vgg19_bn@real"]["sweeps"])
     sources = {name: judged[f"cifar10-classify-{name}@real"]["sweeps"]["own"]["source"] for name in CLASSIFIERS}
     assert sources["resnet50"] == "cifar10-target-resnet56.toml"
     assert sources["repvgg_a2"] == "cifar10-target-repvgg_a2.toml"
@@ -287,7 +255,7 @@ def test_the_text_s_contradictions_follow_from_its_numbers():
     (committed,) = PAPER.results(MEASURED)
     section = PAPER.page(committed).partition("where the text contradicts itself\n")[2].partition("\n## ")[0]
     said = section.strip().splitlines()
-    for name, cells in printed()["streams"].items():
+    for name, cells in PRINTED["streams"].items():
         for images, (_, adversarial) in zip((300, 500, 1000), cells, strict=True):
             possible = {f"{100 * count / images:.2f}" for count in range(images + 1)}
             assert (f"{adversarial:.2f}" in possible) == (not (name == "vgg19_bn" and images == 500))
@@ -309,15 +277,12 @@ def test_streams_of_both_heads_stand_on_the_page():
     (committed,) = PAPER.results(MEASURED)
     section = PAPER.page(committed).partition("contaminated streams\n\n")[2].partition("\n## ")[0]
     for head, title in protocol.HEADS.items():
-        for stream in committed["streams"]:
-            if stream["model"] == f"cifar10-{head}-repvgg_a2":
-                row = next(
-                    line
-                    for line in section.splitlines()
-                    if "RepVGG_a2" in line and title in line and f"| {stream['share']:.0%} " in line
-                )
-                assert f"{stream['mean_adversarial']:.4f} [" in row
-                assert f"{stream['mean_real']:.4f} [" in row
+        streams = [stream for stream in committed["streams"] if stream["model"] == f"cifar10-{head}-repvgg_a2"]
+        rows = [line for line in section.splitlines() if "RepVGG_a2" in line and title in line]
+        for stream in streams:
+            (row,) = (line for line in rows if f"| {stream['share']:.0%} " in line)
+            assert f"{stream['mean_adversarial']:.4f} [" in row
+            assert f"{stream['mean_real']:.4f} [" in row
     assert section.count("0.9509") == 4  # printed for 3 and for 5 %, beside two heads
 
 
@@ -325,16 +290,6 @@ def test_streams_of_both_heads_stand_on_the_page():
 def result(smoke):
     (result,) = PAPER.results(smoke(PAPER))
     return result
-
-
-@pytest.fixture(scope="module")
-def evidence(store, result):
-    """Return the evidence of a card and a sweep by its name in the result."""
-
-    def read(name):
-        return Evidence.from_bytes(Store(store).path("evidence", result["evidence"][name]["key"]).read_bytes())
-
-    return read
 
 
 WORK = RUNS / "hybrid_gan-digits-smoke"
@@ -360,7 +315,7 @@ def test_no_image_of_the_hybrid_set_was_seen_by_targets_or_is_there_twice(store,
     assert not set(hybrid["train_source"][train]) & set(hybrid["train_source"][held])
 
 
-def test_numbers_are_those_of_the_evidence_by_kind(result, evidence):
+def test_numbers_are_those_of_the_evidence_by_kind(result, evidence_of):
     """Catches: real and adversarial exchanged, rates of the whole set in every row, an area of ten classes for two."""
     kinds = array_file(protocol.HYBRID)["test_kind"]
     numbers = Numbers.of(result)
@@ -373,14 +328,14 @@ def test_numbers_are_those_of_the_evidence_by_kind(result, evidence):
     assert len(result["pairs"]) == len(CLASSIFIERS) * 5
     for name in CLASSIFIERS:
         for head in protocol.HEADS:
-            found = evidence(f"digits-{head}-{name}@hybrid:clean")
+            found = evidence_of(result, f"digits-{head}-{name}@hybrid:clean")
             right = found.predictions[0] == found.labels
             for kind, chosen in (("all", kinds >= 0), ("real", kinds == 0), ("adversarial", kinds == 1)):
                 assert numbers.value(f"{head}-{name}", "hybrid", kind=kind) == pytest.approx(right[chosen].mean())
         area = roc_auc_score(np.eye(2)[kinds].ravel(), found.probabilities[0].ravel())
         assert numbers.value(f"detect-{name}", "hybrid", metric="roc_auc") == pytest.approx(area, abs=1e-5)
         assert found.labels.tolist() == kinds.tolist()
-        probed = evidence(f"digits-detect-{name}@probes:clean")
+        probed = evidence_of(result, f"digits-detect-{name}@probes:clean")
         what = array_file(protocol.probes(name))["test_what"]
         for place, probe in enumerate(building.PROBES):
             share = (probed.predictions[0][what == place] == 1).mean()
@@ -388,26 +343,28 @@ def test_numbers_are_those_of_the_evidence_by_kind(result, evidence):
             assert called == pytest.approx(share, abs=1e-6)
 
 
-def test_every_sweep_has_its_rows_and_the_generators_differ(result, evidence):
+def test_every_sweep_has_its_rows_and_the_generators_differ(result, evidence_of):
     cells = {(row["model"], row["images"], row["sweep"]) for row in unpacked(result)}
     for name in TARGETS:
         assert {(f"digits-target-{name}", "targets", sweep) for sweep in ("clean", "own", "another", "fgsm")} <= cells
     for name, kind, sweep in itertools.product(CLASSIFIERS, ("classify", "clean"), ("clean", "noise", *SWEEPS)):
         assert (f"digits-{kind}-{name}", "real", sweep) in cells
     same = [
-        np.array_equal(*(evidence(f"digits-target-{name}@targets:{sweep}").snr for sweep in ("own", "another")))
+        np.array_equal(
+            *(evidence_of(result, f"digits-target-{name}@targets:{sweep}").snr for sweep in ("own", "another"))
+        )
         for name in TARGETS
     ]
     assert not any(same)
 
 
-def test_the_page_says_how_much_more_accurate_a_network_is_than_its_twin(result, evidence):
+def test_the_page_says_how_much_more_accurate_a_network_is_than_its_twin(result, evidence_of):
     """From the evidence. Catches: what is lost for what is left, which flatters who has little; twins exchanged."""
     lines = [line for line in PAPER.page(result).splitlines() if "| more accurate by" in line]
     for name, line in zip(CLASSIFIERS, lines, strict=True):
         every = [
-            [evidence(f"digits-{kind}-{name}@real:{sweep}") for kind in ("classify", "clean")]
-            for sweep in ("clean", *SWEEPS_SHOWN)
+            [evidence_of(result, f"digits-{kind}-{name}@real:{sweep}") for kind in ("classify", "clean")]
+            for sweep in ("clean", *protocol.SWEEPS)
         ]
         due = [np.subtract(*((of.predictions == of.labels).mean() for of in pair)) for pair in every]
         assert [float(cell) for cell in line.split("|")[3:-1]] == pytest.approx(due, abs=1e-4)
@@ -463,8 +420,8 @@ def test_an_engine_is_asked_for_all_that_is_swept(command, result, tmp_path, mon
     """Catches: sweeps that the driver of a cluster makes by itself, those with the generator of another seed first."""
     asked = []
 
-    def fill(harness, engine, wanted, device):
-        asked.extend((engine.name, f"{card.name}:{'another' if harness.seed else sweep}") for card, sweep in wanted)
+    def fill(workspace, engine, wanted, device):
+        asked.extend((engine.name, f"{card.name}:{'another' if workspace.seed else sweep}") for card, sweep in wanted)
 
     monkeypatch.setattr(engines, "fill", fill)
     assert command(PAPER, tmp_path, "--engine", "ray") == 0

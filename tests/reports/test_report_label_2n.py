@@ -77,6 +77,15 @@ def test_all_systems_of_a_medium_run_train_for_as_long(every):
             assert {(card.file.data.split.fold, card.file.recipe.seed) for card in cards_} == {(fold, seed)}
 
 
+def test_what_others_need_comes_first(every):
+    for found in every.values():
+        trained = set()
+        for level in levels(found):
+            assert {Path(path).stem for name in level for path in found[name].file.recipe.needs.values()} <= trained
+            trained |= set(level)
+        assert trained == set(found)
+
+
 def test_the_worst_fold_is_that_of_the_short_scale():
     """Against the committed results."""
     result = next(each for each in PAPER.results(MEASURED) if (each["source"], each["scale"]) == WORST_OF)
@@ -112,25 +121,6 @@ def test_evaluation(every):
         assert (card.file.data.test == "official") == name.endswith("@official")
     assert [len(found[f"gtsrb-1-2n{suffix}"].file.sweeps) for suffix in ("@fold", "@official", "@few")] == [2, 1, 4]
     assert [len(found[f"gtsrb-1-{system}@few"].file.sweeps) for system in ("null", "null-stg", "adv+bin")] == [5, 5, 4]
-
-
-def test_what_others_need_comes_first(every):
-    for found in every.values():
-        done = set()
-        for level in levels(found):
-            needs = {Path(path).stem for name in level for path in found[name].file.recipe.needs.values()}
-            assert needs <= done
-            done |= set(level)
-        assert done == set(found)
-
-
-def test_cards_that_are_the_same_stay(tmp_path):
-    """Catches: cards that are new to the second run."""
-    tables = protocol.cards("cifar10", protocol.SCALES["short"], 0)
-    paths = write_cards(tables, tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in paths.values()}
-    write_cards(tables, tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in paths.values()} == before
 
 
 WORST_OF = ("cifar10", "short")
@@ -207,13 +197,7 @@ def test_readings_are_views_of_the_same_rows(result):
         assert {row["system"] for row in found.rows} == {s for s in protocol.SYSTEMS if "+own" not in s}
         assert all(row["images"] != "few" or threshold == HALF for row in found.rows)
         for shown, system in (("adv+bin", "adv"), ("plain+bin", "plain"), ("2n", "2n")):
-            taken = (
-                system
-                if system == "2n"
-                else "plain+bin"
-                if system == "plain"
-                else f"adv+{'own' if examples == OWN else 'bin'}"
-            )
+            taken = {"2n": "2n", "plain": "plain+bin", "adv": f"adv+{'own' if examples == OWN else 'bin'}"}[system]
             due = [
                 row["coverage"] for row in rows
                 if (row["system"], row["sweep"], row["images"]) == (taken, "curve", "fold")
@@ -223,15 +207,10 @@ def test_readings_are_views_of_the_same_rows(result):
     assert readings([{"system": "2n"}]) == [READINGS[0]]
 
 
-def test_numbers_are_those_of_the_evidence(store, result):
+def test_numbers_are_those_of_the_evidence(evidence_of, result):
     """Against counts of our own. Catches: accuracy of all for that of the kept, clean images that count twice."""
 
-    def evidence(sweep):
-        found, reason = Store(store).evidence(result["evidence"][f"digits-0-2n@fold:{sweep}"]["key"], ROOT)
-        assert not reason
-        return found
-
-    clean, curve = evidence("clean"), evidence("curve")
+    clean, curve = (evidence_of(result, f"digits-0-2n@fold:{sweep}") for sweep in ("clean", "curve"))
     rows = {
         row["strength"]: row
         for row in unpacked(result)
@@ -280,7 +259,7 @@ def test_the_pages_name_every_system_and_reading(smoke):
         assert f"threshold {threshold}, BIN on {examples}" in more
 
 
-def test_causes_are_looked_for_on_the_same_fold(store, result, tmp_path):
+def test_causes_are_looked_for_on_the_same_fold(store, evidence_of, result, tmp_path):
     """Against the result and counts of our own. Catches: another fold, a threshold for all, one variant twice."""
     places = ["--store", str(store), "--output", str(tmp_path), "--workers", "1"]
     assert causes.main(["--data-set", "digits", "--scale", "smoke", *places]) == 0
@@ -292,8 +271,7 @@ def test_causes_are_looked_for_on_the_same_fold(store, result, tmp_path):
         due = shapes[system].get("selective_max_accuracy_slope")
         assert found["variants"][system]["at_half"]["max_accuracy_slope"] == pytest.approx(due, abs=1e-4)
     for variant, row in found["variants"].items():
-        told, reason = Store(store).evidence(found["evidence"][variant]["key"], ROOT)
-        assert not reason
+        told = evidence_of(found, variant)
         assert row["alike"]["coverage"][0] == pytest.approx(0.99, abs=1.5 / len(told))
         kept = (told.attack_probability[0] <= row["threshold"]).mean()
         assert row["alike"]["coverage"][1] == pytest.approx(kept, abs=1e-3)

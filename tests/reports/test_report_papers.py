@@ -10,7 +10,7 @@ from reports.overview import PAPERS
 from reports.paper import DOCS, MEASURED
 from reports.rows import unpacked
 from reports.verdicts import JUDGED
-from reports.writing import ROOT, dumped, inserted
+from reports.writing import dumped, inserted
 from robustness.errors import RobustnessError
 
 FILES = sorted(MEASURED.glob("*.json"))
@@ -58,17 +58,12 @@ def test_a_result_file_names_data_seeds_scale_device_and_versions(file):
     assert dumped(result) == file.read_text(encoding="utf-8")
 
 
-def test_there_are_result_files():
-    assert len(FILES) > 30
-    assert {
-        file.name.partition(f"_{part}_")[0] for file in FILES for part in ("mnist", "gtsrb", "eyes", "cifar10")
-    } >= {paper.package for paper in PAPERS}
-
-
 @each_paper
 def test_committed_pages_show_the_results(paper):
     """Catches: a page that was edited by hand, or written before the results that lie beside it."""
-    pages = paper.pages(paper.results(MEASURED))
+    results = paper.results(MEASURED)
+    pages = paper.pages(results)
+    assert results
     assert f"{paper.name}.md" in pages
     for name, body in pages.items():
         text = (DOCS / name).read_text(encoding="utf-8")
@@ -85,9 +80,7 @@ def test_committed_figures_are_drawn_from_the_results(paper, tmp_path):
 
 def test_every_committed_result_is_judged_by_the_rule():
     """Catches: a paper whose scale does not reach the rule, a criterion that none of the results could ever decide."""
-    judged = [
-        (result["scale"], paper.verdicts(result)) for paper in PAPERS for result in paper.results(MEASURED)
-    ]  # fmt: skip
+    judged = [(result["scale"], paper.verdicts(result)) for paper in PAPERS for result in paper.results(MEASURED)]
     for scale, verdicts in judged:
         for verdict in verdicts:
             assert verdict.kind in ("level", "ordering")
@@ -95,15 +88,6 @@ def test_every_committed_result_is_judged_by_the_rule():
                 assert verdict.outcome == "not testable here", verdict
     orderings = [v for v in chain.from_iterable(verdicts for _, verdicts in judged) if v.kind == "ordering"]
     assert {"reproduced", "not reproduced"} <= {verdict.outcome for verdict in orderings}
-
-
-def test_there_is_one_rule():
-    """Catches: a page that makes its own verdicts."""
-    for file in (ROOT / "reports").rglob("*.py"):
-        if file.name != "verdicts.py":
-            text = file.read_text(encoding="utf-8")
-            assert "Verdict(" not in text, file
-            assert '"not testable here"' not in text, file
 
 
 @each_paper

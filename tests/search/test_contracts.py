@@ -19,21 +19,21 @@ CARD = helpers.CARD.replace("normal", "uniform").replace("gaussian", "uniform")
 
 @pytest.fixture
 def sweep(tmp_path):
-    """A harness and a card with a sweep of uniform noise."""
+    """A workspace and a card with a sweep of uniform noise."""
     path = helpers.project(tmp_path / "project", card=CARD)
-    return helpers.harness(path), cards.load(path)
+    return helpers.open_workspace(path), cards.load(path)
 
 
 def broken(sweep, monkeypatch, perturb):
     """Look for what a perturbation breaks that does this with (module, inputs, strength)."""
-    harness, card = sweep
-    module = harness.classifier(card).module
+    workspace, card = sweep
+    module = workspace.classifier(card).module
 
     def prepare(self, batch):
         return lambda strength, out: out.copy_(perturb(module, batch.inputs, strength))
 
     monkeypatch.setattr(UniformNoise, "prepare", prepare)
-    return contracts.find_violations(harness, card, "uniform")
+    return contracts.find_violations(workspace, card, "uniform")
 
 
 def test_what_keeps_all_is_left_alone(sweep, monkeypatch):

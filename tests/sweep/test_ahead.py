@@ -31,11 +31,8 @@ def reads_ahead(monkeypatch):
 def test_evidence_is_the_same(reads_ahead, perturbation, threads):
     """2,345 images, no multiple of the batch. Catches: draws in another order, rows of another batch, padding lost."""
     images = helpers.images(2345)
-    model, strengths = (
-        helpers.linear(images),
-        [0] if isinstance(perturbation, Clean) else [0.1, StrengthDistribution(uniform=(0.2, 0.4))],
-    )
-    digests = set()
+    strengths = [0] if isinstance(perturbation, Clean) else [0.1, StrengthDistribution(uniform=(0.2, 0.4))]
+    model, digests = helpers.linear(images), set()
     for on in (False, True):
         reads_ahead(on)
         digests.add(run_sweep(model, images, perturbation, strengths, batch_size=130, threads=threads).digest)
@@ -67,9 +64,7 @@ def test_the_next_batch_is_drawn_while_the_device_is_busy(reads_ahead):
     class Waits(nn.Linear):
         def forward(self, inputs):
             if len(inputs) == 50 and len(seen) < 5:
-                seen.append(
-                    drawn.acquire(timeout=20) and drawn.acquire(timeout=20) if not seen else drawn.acquire(timeout=20)
-                )
+                seen.append(all(drawn.acquire(timeout=20) for _ in range(1 if seen else 2)))
             return super().forward(inputs.flatten(1))
 
     images = helpers.images(300)
@@ -93,7 +88,7 @@ def test_what_reading_raises_is_raised(reads_ahead, monkeypatch):
         run_sweep(helpers.linear(images), images, Clean(), [0], batch_size=50)
 
 
-def test_a_batch_that_nobody_needs_is_let_go(reads_ahead):
+def test_a_batch_that_nobody_needs_is_let_go(reads_ahead, monkeypatch):
     """Of a cell that failed, later batches are not swept. Catches: memory that fills with them."""
     reads_ahead(True)
     kept = []
@@ -110,9 +105,8 @@ def test_a_batch_that_nobody_needs_is_let_go(reads_ahead):
         kept.append(self._pending)
         begin(self, start, stop)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Prefetcher, "begin", noted)
-        evidence = run_sweep(Fails(16, 3), helpers.images(300), Clean(), [0], batch_size=50, threads=1)
+    monkeypatch.setattr(Prefetcher, "begin", noted)
+    evidence = run_sweep(Fails(16, 3), helpers.images(300), Clean(), [0], batch_size=50, threads=1)
     assert evidence.failed
     assert len(kept) == 6
     assert kept[-1] == {}

@@ -10,9 +10,8 @@ import torch
 from test_memory import Crowded
 from torch import nn
 
-from robustness.errors import StoreError
 from robustness.metrics.evidence import RAISED
-from robustness.perturbations import FGSM, Clean, GaussianNoise
+from robustness.perturbations import FGSM, GaussianNoise
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.recorder import ChunkResult
@@ -25,6 +24,7 @@ from robustness.workspace.store import Store
 
 KEY = "ab" + "0" * 62
 COUNT = 3 * CHUNK + 345
+NORMAL = GaussianNoise()
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +51,11 @@ def keeping(tmp_path):
     return make
 
 
-class Counting(nn.Module):
-    """Linear; counts the images that it sees."""
-
-    def __init__(self, images):
-        super().__init__()
-        self.linear, seen = helpers.linear(images), []
-        self.seen = lambda: sum(seen)
-        # A thread's copy of the module has the very same function.
-        self.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-
-    def forward(self, inputs):
-        return self.linear(inputs)
+def counting(model):
+    """Return a model and the sizes of the batches that it sees, in copies of it too: they have the same hook."""
+    seen = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    return model, seen
 
 
 @contextmanager
@@ -80,35 +73,34 @@ def interrupted(after):
         yield
 
 
-def cut_off(images, perturbation, strengths, kept, after, **more):
-    with interrupted(after):
-        run_sweep(
-            helpers.linear(images), images, perturbation, strengths, batch_size=100, threads=1, chunk_cache=kept, **more
-        )
+def sweep(images, model=None, perturbation=NORMAL, strengths=(0.1, 0.4), **more):
+    return run_sweep(model or helpers.linear(images), images, perturbation, strengths, **{"batch_size": 100, **more})
+
+
+def finished(keeping):
+    return sorted(int(path.stem) for path in keeping().folder.iterdir())
 
 
 @pytest.mark.parametrize(
     ("perturbation", "strengths", "passes"),
     [
-        (GaussianNoise(), [0.1, 0.4], 2),
+        (NORMAL, [0.1, 0.4], 2),
         (FGSM(), [0.1, 0.2], 3),
-        (GaussianNoise(), [StrengthDistribution(uniform=(0.1, 0.5)), 0.3], 2),
+        (NORMAL, [StrengthDistribution(uniform=(0.1, 0.5)), 0.3], 2),
     ],
     ids=["normal", "fgsm", "drawn"],
 )
 def test_it_goes_on_from_what_is_finished(images, keeping, perturbation, strengths, passes):
     """Catches: a chunk swept twice or never, other draws for what is left, numbers that a chunk's file loses."""
-    given = {"batch_size": 100, "threads": 1, "probabilities": True}
-    due = run_sweep(Counting(images), images, perturbation, strengths, **given)
-    cut_off(images, perturbation, strengths, keeping(), 2 * CHUNK + 300, probabilities=True)
-    finished = sorted(int(path.stem) for path in keeping().folder.iterdir())
-    assert finished == [0, 1]
-    again, told = Counting(images), []
-    found = run_sweep(
-        again, images, perturbation, strengths, chunk_cache=keeping(), progress=lambda *n: told.append(n), **given
-    )
+    of = {"perturbation": perturbation, "strengths": strengths, "threads": 1, "probabilities": True}
+    due = sweep(images, **of)
+    with interrupted(2 * CHUNK + 300):
+        sweep(images, chunk_cache=keeping(), **of)
+    assert finished(keeping) == [0, 1]
+    (again, seen), told = counting(helpers.linear(images)), []
+    found = sweep(images, again, chunk_cache=keeping(), progress=lambda *n: told.append(n), **of)
     assert found.digest == due.digest
-    assert again.seen() < 0.5 * COUNT * passes
+    assert sum(seen) < 0.5 * COUNT * passes
     assert told[0][0] == 2 * CHUNK + 100
     assert told[-1] == (COUNT, COUNT)
     assert found.provenance["notes"] == due.provenance["notes"]
@@ -116,39 +108,27 @@ def test_it_goes_on_from_what_is_finished(images, keeping, perturbation, strengt
 
 def test_what_took_time_before_is_counted(images, keeping):
     """Catches: evidence put together of finished chunks that says it was made in no time."""
-    cut_off(images, GaussianNoise(), [0.1], keeping(), after=CHUNK + 300)
+    with interrupted(CHUNK + 300):
+        sweep(images, threads=1, chunk_cache=keeping())
     part = keeping().get(0)
     assert part.metadata["seconds"] > 0
     keeping().write(ChunkResult(0, part.arrays, {**part.metadata, "seconds": 1000.0}))
-    found = run_sweep(helpers.linear(images), images, GaussianNoise(), [0.1], batch_size=100, chunk_cache=keeping())
-    assert found.provenance["seconds"] > 1000
+    assert sweep(images, chunk_cache=keeping()).provenance["seconds"] > 1000
 
 
 def test_threads_and_a_second_cut(images, keeping):
     """Catches: a chunk told as finished while a batch of it still runs."""
-    due = run_sweep(helpers.linear(images), images, GaussianNoise(), [0.1, 0.4], batch_size=100)
     for after in (750, 1450):
         with interrupted(after):
-            run_sweep(
-                helpers.linear(images),
-                images,
-                GaussianNoise(),
-                [0.1, 0.4],
-                batch_size=100,
-                threads=3,
-                chunk_cache=keeping(),
-            )
-    found = run_sweep(
-        helpers.linear(images), images, GaussianNoise(), [0.1, 0.4], batch_size=100, threads=2, chunk_cache=keeping()
-    )
-    assert found.digest == due.digest
+            sweep(images, threads=3, chunk_cache=keeping())
+    assert sweep(images, threads=2, chunk_cache=keeping()).digest == sweep(images).digest
 
 
 @pytest.mark.parametrize("how", ["torn", "changed", "of another chunk", "of other code"])
 def test_a_chunk_that_is_not_what_it_was_is_swept_again(images, keeping, tmp_path, how):
     """Catches: a damaged file, one under another's name, or one of a model since changed, taken for finished."""
-    due = run_sweep(helpers.linear(images), images, GaussianNoise(), [0.1], batch_size=100)
-    cut_off(images, GaussianNoise(), [0.1], keeping(), after=2 * CHUNK + 300)
+    with interrupted(2 * CHUNK + 300):
+        sweep(images, strengths=[0.1], threads=1, chunk_cache=keeping())
     first, second = (keeping().folder / f"{chunk}.safetensors" for chunk in (0, 1))
     content, notices = bytearray(first.read_bytes()), []
     if how == "torn":
@@ -160,15 +140,14 @@ def test_a_chunk_that_is_not_what_it_was_is_swept_again(images, keeping, tmp_pat
         first.write_bytes(second.read_bytes())
     elif how == "of other code":
         (tmp_path / "net.py").write_text("as it is")
-    again = Counting(images)
-    found = run_sweep(again, images, GaussianNoise(), [0.1], batch_size=100, chunk_cache=keeping(notices=notices))
-    assert found.digest == due.digest
+    again, seen = counting(helpers.linear(images))
+    found = sweep(images, again, strengths=[0.1], chunk_cache=keeping(notices=notices))
+    assert found.digest == sweep(images, strengths=[0.1]).digest
     swept = COUNT - (0 if how == "of other code" else CHUNK)
-    assert swept <= again.seen() < swept + 300
+    assert swept <= sum(seen) < swept + 300
     said = {"torn": "truncated or foreign", "changed": "does not match", "of other code": "older than net.py"}.get(how)
-    assert [said in notice and notice.endswith("; swept again") for notice in set(notices)] == [True] * (
-        said is not None
-    )
+    due = [] if said is None else [True]
+    assert [said in notice and notice.endswith("; swept again") for notice in set(notices)] == due
 
 
 def test_what_failed_is_tried_again_by_the_next_run(images, keeping):
@@ -185,31 +164,23 @@ def test_what_failed_is_tried_again_by_the_next_run(images, keeping):
                 raise ValueError("no luck")
             return self.linear(inputs)
 
-    due = run_sweep(helpers.linear(images), images, GaussianNoise(), [0.1, 0.4], batch_size=100)
-    found = run_sweep(
-        Failing({40}), images, GaussianNoise(), [0.1, 0.4], batch_size=100, threads=1, chunk_cache=keeping()
-    )
+    found = sweep(images, Failing({40}), threads=1, chunk_cache=keeping())
     assert [status.startswith(RAISED) for status in found.status].count(True) == 1
-    assert sorted(int(path.stem) for path in keeping().folder.iterdir()) == [0, 1]
+    assert finished(keeping) == [0, 1]
     part = keeping().get(1)
     assert part.failed
     assert keeping(run="next").get(1) is None
-    again = run_sweep(
-        helpers.linear(images), images, GaussianNoise(), [0.1, 0.4], batch_size=100, chunk_cache=keeping(run="next")
-    )
-    assert again.digest == due.digest
+    assert sweep(images, chunk_cache=keeping(run="next")).digest == sweep(images).digest
 
 
 def test_it_goes_on_in_batches_for_which_there_is_memory(images, keeping):
     """Catches: chunks of two batch sizes in one evidence, memory that must run out once more in every run."""
-    due = run_sweep(Crowded(images, 10**9), images, GaussianNoise(), [0.1], batch_size=50)
-    model, sizes = Crowded(images, 60), []
-    model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    run_sweep(model, images, GaussianNoise(), [0.1], batch_size=100, threads=1, chunk_cache=keeping())
+    model, sizes = counting(Crowded(images, 60))
+    sweep(images, model, strengths=[0.1], threads=1, chunk_cache=keeping())
     (keeping().folder / "2.safetensors").unlink()
     sizes.clear()
-    found = run_sweep(model, images, GaussianNoise(), [0.1], batch_size=100, threads=1, chunk_cache=keeping())
-    assert found.digest == due.digest
+    found = sweep(images, model, strengths=[0.1], threads=1, chunk_cache=keeping())
+    assert found.digest == sweep(images, Crowded(images, 10**9), strengths=[0.1], batch_size=50).digest
     assert (found.provenance["batch_size"], found.provenance["out_of_memory_at"]) == (50, 100)
     assert set(sizes) <= {8, 50}
     assert sizes.count(50) == CHUNK // 50
@@ -231,22 +202,9 @@ def test_directions_too(images, keeping):
 def test_what_is_over_soon_is_not_written(images, tmp_path):
     """Catches: a file a chunk for sweeps that take less time than writing it is worth."""
     few = StoredChunks(Store(tmp_path / "store"), KEY, tmp_path)
-    run_sweep(helpers.linear(images), images, Clean(), [0], chunk_cache=few)
+    sweep(images, chunk_cache=few)
     assert kept.EVERY >= 1
     assert not few.folder.exists()
-
-
-def test_a_part_is_read_as_it_was_written():
-    part = ChunkResult(
-        3, {"predictions": np.arange(4, dtype=np.int32)[None]}, {"batch_size": 2, "counts": [{"what": 1}]}
-    )
-    again, about = ChunkResult.from_bytes(part.to_bytes({"key": KEY}))
-    assert (again.chunk, again.metadata, again.batch_size, again.failed) == (3, part.metadata, 2, False)
-    assert about == {"key": KEY}
-    assert np.array_equal(again.arrays["predictions"], part.arrays["predictions"])
-    for content in (b"", b"torn", part.to_bytes({})[:-3]):
-        with pytest.raises(StoreError, match="truncated or foreign"):
-            ChunkResult.from_bytes(content)
 
 
 NET = """
@@ -276,21 +234,15 @@ from pathlib import Path
 import sys
 chunk_cache.EVERY = 0
 card = cards.load(Path(sys.argv[1]))
-harness = Workspace(Store(Path(sys.argv[2])), Path("none"), threads=1)
-print(harness.evidence(card, "normal").digest)
+workspace = Workspace(Store(Path(sys.argv[2])), Path("none"), threads=1)
+print(workspace.evidence(card, "normal").digest)
 """
 
 
 def test_a_killed_process(tmp_path):
     """Killed by the system in the second sweep. Catches: chunks that only an orderly end keeps; chunks left behind."""
     pixels = np.random.default_rng(0).integers(0, 256, (3000, 2, 2), dtype=np.uint8)
-    card = (
-        helpers.ARRAY_CARD
-        + """[sweeps.normal]
-kind = "gaussian"
-strengths = [0.2]
-"""
-    )
+    card = helpers.ARRAY_CARD + '[sweeps.normal]\nkind = "gaussian"\nstrengths = [0.2]\n'
     path = helpers.project(tmp_path / "project", NET, card)
     np.savez(path.with_name("images.npz"), test_x=pixels, test_y=np.arange(3000) % 3)
     store = tmp_path / "store"

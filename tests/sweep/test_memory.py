@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from robustness import cards
 from robustness.metrics.evidence import OK
 from robustness.perturbations import FGSM, PGD, Clean, GaussianNoise
 from robustness.sweep.runner import directions, run_sweep
@@ -101,14 +102,11 @@ def recipe(module, images, job):
 
 def test_the_run_says_so(tmp_path, own_path):
     """Catches: a sweep that took other batches in silence."""
-    from robustness import cards
-
     path = helpers.project(tmp_path, SOURCE)
-    harness = helpers.harness(path)
-    evidence = harness.evidence(cards.load(path), "normal")
+    workspace = helpers.open_workspace(path)
+    evidence = workspace.evidence(cards.load(path), "normal")
     assert set(evidence.status) == {OK}
-    said = [
-        notice for notice in harness.notices if notice.startswith("memory ran out sweeping tiny:normal in batches of")
+    (said,) = [
+        text for text in workspace.notices if text.startswith("memory ran out sweeping tiny:normal in batches of")
     ]
-    assert len(said) == 1
-    assert said[0].endswith(f"in batches of {evidence.provenance['batch_size']}")
+    assert said.endswith(f"in batches of {evidence.provenance['batch_size']}")

@@ -50,12 +50,8 @@ def test_bf16_is_autocast_s(perturbation):
     images = helpers.images(130, shape=(8, 8, 3))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)).eval()
-    first, second = (
-        run_sweep(
-            model, images, perturbation, [0.0, 0.1], dtype="bf16", threads=threads, batch_size=50, beside_float32=False
-        )
-        for threads in (1, 2)
-    )
+    of = {"dtype": "bf16", "batch_size": 50, "beside_float32": False}
+    first, second = (run_sweep(model, images, perturbation, [0.0, 0.1], threads=n, **of) for n in (1, 2))
     assert first.digest == second.digest
     plain = run_sweep(model, images, perturbation, [0.0, 0.1], batch_size=50)
     assert first.digest != plain.digest
@@ -84,12 +80,10 @@ def test_no_number_is_no_robustness_in_bf16_either():
 
 @pytest.mark.parametrize(
     ("dtype", "said"),
-    [
-        ("tf32", "needs a GPU, and the device is cpu"),
-        ("fp16", "must be float32, tf32 or bf16, got 'fp16'"),
-    ],
+    [("tf32", "needs a GPU, and the device is cpu"), ("fp16", "must be float32, tf32 or bf16, got 'fp16'")],
 )
 def test_precisions_that_cannot_be(dtype, said):
+    """Catches: float32 under the name of another precision."""
     images = helpers.images(5)
     with pytest.raises(RobustnessError, match=said):
         run_sweep(helpers.linear(images), images, Clean(), [0], dtype=dtype)
@@ -99,10 +93,9 @@ def test_entries_of_their_own(tmp_path, own_path, monkeypatch, capsys):
     """Catches: one key for two precisions; an option that is taken and forgotten; float32 keys that changed."""
     path = helpers.project(tmp_path, card=SEEDED)
     card = cards.load(path)
-    plain, rough = helpers.harness(path), helpers.harness(path, dtype="bf16")
-    assert plain.key_fields(plain.resolve(card, "normal")) == rough.key_fields(rough.resolve(card, "normal")) | {
-        "dtype": "float32"
-    }
+    plain, rough = helpers.open_workspace(path), helpers.open_workspace(path, dtype="bf16")
+    fields = [each.key_fields(each.resolve(card, "normal")) for each in (plain, rough)]
+    assert fields[0] == fields[1] | {"dtype": "float32"}
     monkeypatch.chdir(tmp_path)
     words = ["tiny", "--store", str(rough.store.root)]
     assert main.main(["sweep", *words, "--dtype", "bf16"]) == 0

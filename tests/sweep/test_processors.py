@@ -27,11 +27,8 @@ class Network(nn.Module):
     def __init__(self, dtype=torch.float32):
         super().__init__()
         torch.manual_seed(0)
-        self.enter, self.large, self.small = (
-            nn.Conv2d(3, 6, 3, padding=1),
-            nn.Conv2d(6, 12, 3, 2, 1),
-            nn.Conv2d(6, 12, 1, 2),
-        )
+        self.enter = nn.Conv2d(3, 6, 3, padding=1)
+        self.large, self.small = nn.Conv2d(6, 12, 3, 2, 1), nn.Conv2d(6, 12, 1, 2)
         self.leave = nn.Linear(12 * 14 * 14, 3)
         self.to(dtype)
 
@@ -92,35 +89,29 @@ def test_what_is_sound_is_decided_by_the_instructions(monkeypatch, variable, lim
     assert is_channels_last_safe(strided.requires_grad_(False))  # as all are in a sweep
 
 
+def output(command, environment):
+    """Run a command with these variables and return what it printed; its errors are this test's."""
+    done = subprocess.run(
+        command, cwd=helpers.ROOT, env=environment, capture_output=True, text=True, timeout=helpers.LIMIT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @pytest.mark.skipif(any(map(os.environ.get, LIMITS)), reason="already with the instructions of another processor")
 def test_both_are_right_without_avx512():
     """Catches: all of the above on the processors of others, for whoever has AVX-512."""
     variables = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MALLOC_CHECK_": "3"}
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", __file__, "-k", "float64"]
-    done = subprocess.run(
-        command,
-        cwd=helpers.ROOT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=helpers.LIMIT,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    assert "2 passed" in output(command, os.environ | variables)
 
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_evidence_of_fewer_instructions_is_of_another_device(name):
     """Catches: evidence with other last bits that is taken for that of the whole processor."""
-    command = [
-        sys.executable,
-        "-c",
-        "from robustness.util.hardware import device_fingerprint; print(device_fingerprint('cpu'))",
-    ]
+    code = "from robustness.util.hardware import device_fingerprint; print(device_fingerprint('cpu'), end='')"
     bare = {key: value for key, value in os.environ.items() if key not in LIMITS}
-    kinds = [
-        subprocess.run(command, env=bare | more, capture_output=True, text=True, check=True).stdout.strip()
-        for more in ({}, {name: "default"}, {name: "AVX2"})
-    ]
+    limits = {}, {name: "default"}, {name: "AVX2"}
+    kinds = [output([sys.executable, "-c", code], bare | limit) for limit in limits]
     assert kinds[0] == kinds[1]
     assert kinds[2] == f"{kinds[0]}-limited-to-avx2"

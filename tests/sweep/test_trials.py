@@ -3,20 +3,25 @@
 import functools
 import gc
 import threading
+import time
 from types import SimpleNamespace
 
 import helpers
 import numpy as np
 import pytest
 import torch
+from test_sweep import bare_loop
 from torch import nn
 
 from robustness.classifiers.modules import restored_afterwards
 from robustness.data import from_arrays
+from robustness.decisions import Argmax
 from robustness.perturbations import FGSM, Clean, GaussianNoise
+from robustness.perturbations.gradients import gradient
 from robustness.sweep import trials
+from robustness.sweep.batch import SweepBatches
 from robustness.sweep.batching import pad_batch
-from robustness.sweep.runner import run_sweep
+from robustness.sweep.runner import directions, module_dict, run_sweep
 
 SHARED = {}
 BATCH = 50
@@ -117,6 +122,24 @@ def _mean_of_the_first(_, once):
     return once.inputs.mean()
 
 
+class OfItself(Body):
+    """Keeps features on itself and reads them back later, as many networks do."""
+
+    def forward(self, inputs):
+        self.last = self.body(inputs)
+        time.sleep(0.001)
+        self.last = self.last.relu()
+        time.sleep(0.001)
+        return self.head(self.last)
+
+
+class Uncopied(OfItself):
+    """One that refuses to be copied."""
+
+    def __deepcopy__(self, memo):
+        raise TypeError("no copies")
+
+
 class Local(Body):
     """What a thread keeps for itself is right at once, too."""
 
@@ -131,41 +154,29 @@ def images():
     return helpers.images(1200)
 
 
-def plain(module, data, strengths):
+def plain(module):
     """The answers of plain PyTorch, one thread, batch after batch: predictions, (strengths, N)."""
-    from robustness.util.rng import Purpose, generator
-
-    rows = []
-    for chunk in range(0, len(data), 1000):
-        size = min(1000, len(data) - chunk)
-        noise = GaussianNoise().draw(generator(0, Purpose.NOISE, chunk // 1000), (size, *data.shape))
-        for start in range(0, size, BATCH):
-            inputs = torch.from_numpy(data.batch(chunk + start, chunk + min(start + BATCH, size)))
-            with torch.no_grad():
-                moved = [(inputs + v * torch.from_numpy(noise[start : start + BATCH])).clamp(0, 1) for v in strengths]
-                rows.append([module(each).argmax(1).numpy() for each in moved])
-    return np.concatenate([np.stack(row) for row in rows], 1)
+    return bare_loop(module, images(), GaussianNoise(), STRENGTHS, seed=0, batch_size=500).argmax(2)
 
 
 STRENGTHS = [0.1, 0.4]
 KEEPING = [Closure, Global, OfTheClass, Partial, Outside]
 
 
-@pytest.mark.parametrize("make", [*KEEPING, Local])
-def test_numbers_are_those_of_plain_pytorch(make):
-    """Catches: copies that write into the original, and threads that read each other's features."""
-    module = make().eval()
-    evidence = run_sweep(module, images(), GaussianNoise(), STRENGTHS, batch_size=BATCH, threads=4)
-    assert set(evidence.status) == {"ok"}
-    assert np.array_equal(evidence.predictions, plain(module, images(), STRENGTHS))
-
-
-@pytest.mark.parametrize("make", KEEPING)
-@pytest.mark.parametrize("threads", [1, 4])
-def test_what_is_shared_by_copies_is_named_whatever_the_number_of_threads(make, threads):
-    evidence = run_sweep(make().eval(), images(), Clean(), [0], batch_size=BATCH, threads=threads)
-    assert evidence.provenance["doubts"] == [trials.KEEPS_STATE]
-    assert evidence.provenance["keeps_state"] == trials.SHARES_STATE
+@pytest.mark.parametrize("make", [*KEEPING, Local, OfItself, Uncopied])
+def test_numbers_are_those_of_plain_pytorch_whatever_the_threads(make):
+    """
+    Of batches that divide neither the images nor a chunk. Catches: copies that write into the original, threads that
+    read each other's features, a model that shares state and is not named whatever the number of threads.
+    """
+    module, swept = make().eval(), []
+    for threads in (1, 2, 4):
+        swept.append(run_sweep(module, images(), GaussianNoise(), STRENGTHS, batch_size=130, threads=threads))
+    assert set(swept[0].status) == {"ok"}
+    assert len({evidence.digest for evidence in swept}) == 1
+    assert np.array_equal(swept[0].predictions, plain(module))
+    named = trials.SHARES_STATE if make in KEEPING else None
+    assert {evidence.provenance.get("keeps_state") for evidence in swept} == {named}
 
 
 @pytest.mark.parametrize("make", KEEPING)
@@ -189,23 +200,20 @@ def test_copies_stay_in_step_beside_collections_of_garbage(make):
     assert gc.isenabled()
 
 
-@pytest.mark.parametrize(
-    "make", [Local, Body, lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.BatchNorm1d(3))]
-)
+@pytest.mark.parametrize("make", [Local, lambda: nn.Sequential(*helpers.linear(images()), nn.BatchNorm1d(3))])
 def test_a_healthy_model_works_in_threads_and_is_not_doubted(make):
-    module = make()
-    if isinstance(module, Body) and not isinstance(module, Local):
-        module = nn.Sequential(module.body, module.head)
-    assert tried(module.eval(), 3)[1:] == (True, "")
+    """Catches: one thread for models that copies change nothing of."""
+    module = make().eval()
+    assert tried(module, 3)[1:] == (True, "")
     assert len({id(each) for each in tried(module, 3).models}) == 3
 
 
-def tried(module, count=2, perturbation=None):
-    from robustness.decisions import Argmax
-    from robustness.sweep.batch import SweepBatches
-    from robustness.sweep.runner import module_dict
+def batches(data, perturbation=None):
+    return SweepBatches(data, perturbation or Clean(), (0.0,), "default", 0, "cpu", BATCH, Argmax(), Argmax())
 
-    cells = SweepBatches(images(), perturbation or Clean(), (0.0,), "default", 0, "cpu", BATCH, Argmax(), Argmax())
+
+def tried(module, count=2, perturbation=None):
+    cells = batches(images(), perturbation)
     with restored_afterwards(module_dict(module, None, None)) as lent:
         return trials.run_trials(cells, lent, count)
 
@@ -272,33 +280,22 @@ def test_a_lock_around_a_forward_holds_nobody_up(monkeypatch):
 
     module = Locked().eval()
     evidence = run_sweep(module, images(), GaussianNoise(), STRENGTHS, batch_size=BATCH, threads=4)
-    assert np.array_equal(evidence.predictions, plain(module, images(), STRENGTHS))
+    assert np.array_equal(evidence.predictions, plain(module))
 
 
 def test_directions_are_of_the_model_itself():
     """Catches: signs that are made by copies, which nobody compared."""
-    from robustness.perturbations.gradients import gradient
-    from robustness.sweep.runner import directions
-
     module, data = Closure().eval(), images()
     made, _ = directions(module, data, FGSM(), batch_size=BATCH, threads=4)
     for start in range(0, len(data), BATCH):
-        rows = (
-            pad_batch(data.batch(start, start + BATCH), BATCH, "cpu"),
-            torch.from_numpy(data.labels[start : start + BATCH].copy()),
-        )
-        assert np.array_equal(made[start : start + BATCH], gradient(module, *rows)[0].sign().numpy())
+        inputs = pad_batch(data.batch(start, start + BATCH), BATCH, "cpu")
+        labels = torch.from_numpy(data.labels[start : start + BATCH].copy())
+        assert np.array_equal(made[start : start + BATCH], gradient(module, inputs, labels)[0].sign().numpy())
 
 
 def test_images_to_try_are_others_even_where_all_are_alike():
-    from robustness.decisions import Argmax
-    from robustness.sweep.batch import SweepBatches
-
-    for data in (
-        from_arrays(np.full((30, 2, 2), 9, np.uint8), [0, 1] * 15),
-        from_arrays(np.zeros((1, 2, 2), np.uint8), [0]),
-    ):
-        cells = SweepBatches(data, Clean(), (0.0,), "default", 0, "cpu", 10, Argmax(), Argmax())
-        first, others = cells.trial_images()
+    """Catches: a trial that compares a model with itself on the same images."""
+    for pixels in (np.full((30, 2, 2), 9, np.uint8), np.zeros((1, 2, 2), np.uint8)):
+        first, others = batches(from_arrays(pixels, np.arange(len(pixels)) % 2)).trial_images()
         assert first.shape == others.shape
         assert bool((first != others).flatten(1).any(1).all())

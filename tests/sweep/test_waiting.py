@@ -48,9 +48,7 @@ class Hangs(nn.Linear):
         return logits
 
 
-@pytest.mark.parametrize(
-    ("size", "backward"), [(8, False), (20, False), (20, True)], ids=["trial", "batch", "gradient"]
-)
+@pytest.mark.parametrize(("size", "backward"), [(8, False), (20, False), (20, True)])
 def test_a_pass_that_hangs_is_left_behind(hold, size, backward):
     """Catches: a run that waits for ever; a thread that hangs in the pool which the next model works in."""
     images = helpers.images(60)
@@ -62,15 +60,13 @@ def test_a_pass_that_hangs_is_left_behind(hold, size, backward):
         assert np.array_equal(evidence.predictions[0], sound(torch.from_numpy(images.batch(0, 60))).argmax(1).numpy())
 
 
-@pytest.mark.parametrize(("size", "backward"), [(8, False), (20, True)], ids=["trial", "gradient"])
+@pytest.mark.parametrize(("size", "backward"), [(8, False), (20, True)])
 def test_a_pass_that_comes_back_late_changes_nothing(hold, size, backward, tmp_path, monkeypatch):
     """Catches: a thread that nobody waits for, and that sets the folder of a later test, or run, back to its own."""
     before = set(threading.enumerate())
     with pytest.raises(ModelError, match=SAID):
         run_sweep(Hangs(hold, size, backward), helpers.images(60), FGSM(), [0.0], batch_size=20, threads=2)
-    late = [
-        each for each in threading.enumerate() if each not in before and each.name.startswith(time_limit.MODEL_THREADS)
-    ]
+    late = [each for each in {*threading.enumerate()} - before if each.name.startswith(time_limit.MODEL_THREADS)]
     assert late
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LATER", "here")
@@ -110,22 +106,19 @@ def test_what_is_raised_comes_back():
         time_limit.call_with_watchdog(lambda: {}["mine"])
 
 
-def test_a_limit_that_cannot_be(monkeypatch):
-    monkeypatch.setenv(time_limit.VARIABLE, "soon")
-    with pytest.raises(ModelError, match="ROBUSTNESS_FORWARD_SECONDS must be a number of seconds above 0, got 'soon'"):
-        time_limit.call_with_watchdog(lambda: 3)
-
-
 def test_a_run_goes_on(project):
     """The claims of a model that hangs have an error, at once after the first, and the process ends."""
     project.on_forward("time.sleep(3000)")
     run = project.run("suites", "--robustness-forward-seconds=1", apart=True)
-    assert run.ret == 1
-    assert set(run.outcomes.values()) == {"error"}
+    assert (run.ret, set(run.outcomes.values())) == (1, {"error"})
     assert all("has not returned after 1 seconds" in message for message in run.messages)
 
 
-def test_the_option_is_checked(project):
+def test_the_limit_is_checked(project, monkeypatch):
+    """Catches: a limit of zero, or none, where the option or the variable is misspelt."""
     run = project.fill().plain("suites", "--robustness-forward-seconds=never")
     assert run.ret == 4
     assert "ROBUSTNESS_FORWARD_SECONDS must be a number of seconds above 0, got 'never'" in run.err
+    monkeypatch.setenv(time_limit.VARIABLE, "soon")
+    with pytest.raises(ModelError, match="ROBUSTNESS_FORWARD_SECONDS must be a number of seconds above 0, got 'soon'"):
+        time_limit.call_with_watchdog(lambda: 3)

@@ -59,12 +59,6 @@ def test_a_seed_that_would_run_into_the_purpose_is_refused(seed):
         generator(seed, Purpose.NOISE)
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "uniform", "pgd", "adaptive-pgd", "apgd", "apgd-t"])
-def test_a_chunk_does_not_depend_on_the_number_of_images(kind):
-    part, whole = (PERTURBATIONS[kind]().draw(generator(0, Purpose.NOISE, 4), (size, 1, 5, 5)) for size in (317, CHUNK))
-    assert np.array_equal(part, whole[:317])
-
-
 @pytest.mark.parametrize(
     "perturbation",
     [
@@ -73,6 +67,7 @@ def test_a_chunk_does_not_depend_on_the_number_of_images(kind):
         UniformNoise(),
         PGD(restarts=2),
         PGD(norm="l2", restarts=3),
+        PERTURBATIONS["adaptive-pgd"](),
         PERTURBATIONS["apgd"](restarts=3),
         PERTURBATIONS["apgd-t"](norm="l2"),
         PERTURBATIONS["fab"](restarts=2),
@@ -161,10 +156,3 @@ def test_uniform_noise_is_uniform_on_minus_one_to_one():
     assert stats.kstest(drawn, stats.uniform(-1, 2).cdf).pvalue > 1e-4
     assert drawn.min() < -0.999
     assert drawn.max() > 0.999
-
-
-def test_chunks_and_seeds_are_not_correlated():
-    drawn = [rows(chunk, 1000).ravel() for chunk in range(3)]
-    drawn.append(GaussianNoise().draw(generator(4, Purpose.NOISE, 0), (1000, 2, 1, 3)).ravel())
-    correlations = np.corrcoef(drawn)[np.triu_indices(4, 1)]
-    assert np.abs(correlations).max() < 5 / np.sqrt(drawn[0].size)

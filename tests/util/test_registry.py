@@ -86,19 +86,19 @@ def test_a_perturbation_of_another_distribution_is_swept(install, tmp_path):
         helpers.CARD + '\n[sweeps.salt]\nkind = "salt"\nstrengths = [0.3, 0.8]\n[claims.salt]\naccuracy = [0.1, 0.1]\n'
     )
     path = helpers.project(tmp_path / "project", card=text)
-    harness, card = helpers.harness(path), cards.load(path)
+    workspace, card = helpers.open_workspace(path), cards.load(path)
     assert {claim.family for claim in card.claims() if claim.sweep == "salt"} == {"noise"}
 
-    evidence = harness.evidence(card, "salt")
-    images = harness.images(card)
-    weight, bias = (value.numpy() for value in harness.classifier(card).module.state_dict().values())
+    evidence = workspace.evidence(card, "salt")
+    images = workspace.images(card)
+    weight, bias = (value.numpy() for value in workspace.classifier(card).module.state_dict().values())
     for strength in (0.3, 0.8):
         white = (images.batch(0, len(images)) > strength).reshape(len(images), -1)
         predictions = evidence.predictions[evidence.index(str(strength))]
         assert np.array_equal(predictions, (white @ weight.T + bias).argmax(1))
 
     (site / "salt.py").write_text(SALT.replace("> strength", ">= strength"))
-    again = helpers.harness(path)
+    again = helpers.open_workspace(path)
     stored, reason = again.store.evidence(again.key(card, "salt"), card.project)
     assert (stored, "salt.py" in reason) == (None, True)
 

@@ -7,146 +7,118 @@ from textwrap import dedent
 import pytest
 from helpers import LIMIT, ROOT
 
-
-def python(code, *path):
-    """Run ``code`` in a fresh interpreter with warnings as errors; what it printed, as lines."""
-    first = f"import sys; sys.path[:0] = {[*map(str, path), str(ROOT)]!r}\n"
-    command = [sys.executable, "-W", "error", "-c", first + dedent(code)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
-    assert run.returncode == 0, run.stderr
-    return run.stdout.splitlines()
-
-
-@pytest.fixture
-def stand_in(tmp_path):
-    """Make a module ``torchvision`` with the given source, found before the installed one."""
-
-    def make(source):
-        (tmp_path / "torchvision.py").write_text(dedent(source), encoding="utf-8")
-        return tmp_path
-
-    return make
-
-
-def test_datasets_models_and_transforms_work():
-    lines = python("""
+NAMES = "torchvision torchvision.datasets torchvision.models torchvision.transforms"
+PASSED_ON = """
+    import torch
+    try:
+        from robustness.util.torchvision_compat import torchvision
+    except Exception as error:
+        print(repr(error), hasattr(torch.ops.torchvision, "nms"))
+"""
+# What a fresh interpreter runs, a torchvision that stands in for the installed one, and what is printed.
+CASES = {
+    "datasets, models, transforms": (
+        """
         import torch
         from robustness.util.torchvision_compat import datasets, models, torchvision, transforms
-
         print(issubclass(datasets.MNIST, torch.utils.data.Dataset))
         print(tuple(models.resnet18(weights=None).eval()(torch.zeros(2, 3, 32, 32)).shape))
         print(tuple(transforms.Resize(8)(torch.zeros(1, 16, 16)).shape))
-
         import torchvision as again
         from robustness.util.torchvision_compat import torchvision as once_more
         print(torchvision is again is once_more)
-        """)
-
-    assert lines == ["True", "(2, 1000)", "(1, 8, 8)", "True"]
-
-
-def test_works_after_somebody_elses_import_failed():
-    lines = python("""
+        """,
+        None,
+        ["True", "(2, 1000)", "(1, 8, 8)", "True"],
+    ),
+    "after an import that failed": (
+        """
         try:
             import torchvision
         except RuntimeError:
             pass
         from robustness.util.torchvision_compat import torchvision
-
         print(torchvision.models.resnet18.__name__)
-        """)
-
-    assert lines == ["resnet18"]
-
-
-def test_threads_can_ask_at_once():
-    lines = python("""
+        """,
+        None,
+        ["resnet18"],
+    ),
+    "in threads": (
+        """
         from concurrent.futures import ThreadPoolExecutor
-        from robustness.util import torchvision_compat as _torchvision
-
+        from robustness.util import torchvision_compat
         names = ["torchvision", "datasets", "models", "transforms"] * 2
         with ThreadPoolExecutor(8) as pool:
-            print(*(module.__name__ for module in pool.map(lambda name: getattr(_torchvision, name), names)))
-        """)
-
-    assert lines == [
-        " ".join(["torchvision", "torchvision.datasets", "torchvision.models", "torchvision.transforms"] * 2)
-    ]
-
-
-def test_importing_robustness_imports_neither_torch_nor_torchvision():
-    lines = python("""
+            print(*(module.__name__ for module in pool.map(lambda name: getattr(torchvision_compat, name), names)))
+        """,
+        None,
+        [f"{NAMES} {NAMES}"],
+    ),
+    "imported late": (
+        """
         import robustness, robustness.util.torchvision_compat
-
         print(sorted({"torch", "torchvision"} & sys.modules.keys()))
-        """)
-
-    assert lines == ["[]"]
-
-
-def test_declares_nothing_where_torchvision_imports(stand_in):
-    lines = python(
+        """,
+        None,
+        ["[]"],
+    ),
+    "one that fits": (
         """
         import torch
         from robustness.util.torchvision_compat import torchvision
-
         print(torchvision.fits, hasattr(torch.ops.torchvision, "nms"))
         """,
-        stand_in("fits = True"),
-    )
-
-    assert lines == ["True False"]
-
-
-def test_declares_no_operator_that_exists():
-    lines = python("""
-        import torch
-
-        torch.library.define("torchvision::nms", "(Tensor boxes) -> Tensor")
-        from robustness.util import torchvision_compat as _torchvision
-        _torchvision._declare()
-
-        print(torch.ops.torchvision.nms.default._schema)
-        """)
-
-    assert lines == ["torchvision::nms(Tensor boxes) -> Tensor"]
-
-
-@pytest.mark.parametrize(
-    "error",
-    ['ImportError("no libjpeg")', 'RuntimeError("compiled with different CUDA major versions")'],
-    ids=["import", "cuda"],
-)
-def test_another_reason_is_passed_on(stand_in, error):
-    lines = python(
+        "fits = True",
+        ["True False"],
+    ),
+    "an operator that exists": (
         """
         import torch
-
-        try:
-            from robustness.util.torchvision_compat import torchvision
-        except Exception as error:
-            print(repr(error), hasattr(torch.ops.torchvision, "nms"))
+        torch.library.define("torchvision::nms", "(Tensor boxes) -> Tensor")
+        from robustness.util import torchvision_compat
+        torchvision_compat._declare()
+        print(torch.ops.torchvision.nms.default._schema)
         """,
-        stand_in(f"raise {error}"),
-    )
-
-    assert lines == [f"{error} False".replace('"', "'")]
-
-
-def test_a_declared_operator_says_that_it_cannot_run():
-    lines = python("""
+        None,
+        ["torchvision::nms(Tensor boxes) -> Tensor"],
+    ),
+    "another error of import": (
+        PASSED_ON,
+        "raise ImportError('no libjpeg')",
+        ["ImportError('no libjpeg') False"],
+    ),
+    "another error of CUDA": (
+        PASSED_ON,
+        "raise RuntimeError('compiled with different CUDA major versions')",
+        ["RuntimeError('compiled with different CUDA major versions') False"],
+    ),
+    "a declared operator cannot run": (
+        """
         import torch
-        from robustness.util import torchvision_compat as _torchvision
-
-        _torchvision._declare()
-        _torchvision._declare()
+        from robustness.util import torchvision_compat
+        torchvision_compat._declare()
+        torchvision_compat._declare()
         try:
             torch.ops.torchvision.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
         except NotImplementedError as error:
             print("torchvision::nms" in str(error))
-        """)
+        """,
+        None,
+        ["True"],
+    ),
+}
 
-    assert lines == ["True"]
+
+@pytest.mark.parametrize(("code", "stand_in", "lines"), CASES.values(), ids=CASES)
+def test_torchvision_is_imported_when_asked_for_and_declared_for_only_where_it_must_be(tmp_path, code, stand_in, lines):
+    """Catches: an import of torch too early, operators declared twice or needlessly, another error swallowed."""
+    if stand_in:
+        (tmp_path / "torchvision.py").write_text(stand_in, encoding="utf-8")
+    first = f"import sys; sys.path[:0] = {[str(tmp_path), str(ROOT)]!r}\n"
+    command = [sys.executable, "-W", "error", "-c", first + dedent(code)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == lines
 
 
 def test_other_names_are_refused():

@@ -1,6 +1,5 @@
 """Whatever lies in the store may be torn, flipped, emptied or another's: it is made anew, said, and the same again."""
 
-import io
 import os
 import shutil
 import sys
@@ -8,8 +7,8 @@ from pathlib import Path
 
 import helpers
 import numpy as np
+import picture_files
 import pytest
-from PIL import Image
 
 from robustness import cards, data
 from robustness.data import DataSpec
@@ -17,29 +16,19 @@ from robustness.sweep.recorder import ChunkResult
 from robustness.util.rng import CHUNK
 from robustness.workspace.cached_results import cached_document
 from robustness.workspace.chunk_cache import StoredChunks
-from robustness.workspace.recipes import Job
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
-MODULE = """
-from torch import nn
-
-def factory():
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-
-def recipe(module, images, job):
-    return module
-"""
 CARD = """
 name = "{name}"
 
 [model]
-factory = "MODULE:factory"
+factory = "{module}:factory"
 
 [recipe]
-callable = "MODULE:recipe"
+callable = "{module}:recipe"
 seed = {seed}
 
 [data]
@@ -99,10 +88,10 @@ WAYS = (torn, emptied, garbage, flipped, a_folder, others)
 def card(tmp_path_factory):
     """Two models that are made for each other, on arrays beside their cards."""
     folder = tmp_path_factory.mktemp("project")
-    path = helpers.project(folder / "project", MODULE, "{module}")
+    path = helpers.project(folder / "project", helpers.MODULE, "{module}")
     module = path.read_text()
     for name, source, seed in (("tiny", "other", 0), ("other", "tiny", 1)):
-        text = CARD.format(name=name, source=source, seed=seed).replace("MODULE", module)
+        text = CARD.format(name=name, source=source, seed=seed, module=module)
         path.with_name(f"{name}.toml").write_text(text)
     of = helpers.digits(4)
     pixels = of.stored(0, len(of))[:, 0]
@@ -111,17 +100,17 @@ def card(tmp_path_factory):
     return path
 
 
-def numbers(harness, path) -> tuple[str, ...]:
+def numbers(workspace, path) -> tuple[str, ...]:
     """Have everything made or believed: weights, evidence, directions, a generator, findings."""
     made = []
     for name in ("tiny", "other"):
         of = cards.load(path.with_name(f"{name}.toml"))
-        made += [harness.evidence(of, sweep).digest for sweep in ("clean", "far", "gan")]
-        made.append(str(cached_document(harness, of, "a count", {}, lambda module, images: {"of": len(images)})))
+        made += [workspace.evidence(of, sweep).digest for sweep in ("clean", "far", "gan")]
+        made.append(str(cached_document(workspace, of, "a count", {}, lambda module, images: {"of": len(images)})))
     return tuple(made)
 
 
-def harness(root) -> Workspace:
+def open_workspace(root) -> Workspace:
     return Workspace(Store(root), root / "data", threads=1)
 
 
@@ -130,7 +119,7 @@ def whole(card, tmp_path_factory):
     """A store that holds everything, and the numbers of the run that made it."""
     root = tmp_path_factory.mktemp("whole") / "store"
     before = list(sys.path)
-    found = numbers(harness(root), card)
+    found = numbers(open_workspace(root), card)
     sys.path[:] = before
     return root, found
 
@@ -143,21 +132,17 @@ def test_what_is_torn_is_made_again(card, whole, tmp_path, kind, way):
         pytest.skip("its arrays have names, and sums of their own")
     (root, due), store = whole, tmp_path / "store"
     shutil.copytree(root, store)
-    files = [
-        path
-        for path in (store / kind).rglob("*")
-        if path.is_file() and path.suffix in (".safetensors", ".json", ".npy")
-    ]
+    files = [path for path in sorted((store / kind).rglob("*")) if path.suffix in (".safetensors", ".json", ".npy")]
     assert files
-    for file in sorted(files):
+    for file in files:
         way(file)
     if kind in ("weights", "generators", "directions"):  # else nobody asks for them
         shutil.rmtree(store / "evidence")
-    healed = harness(store)
+    healed = open_workspace(store)
     assert numbers(healed, card) == due
     said = [notice for notice in healed.notices if "deterministic" not in notice]
     assert said or way is a_folder
-    again = harness(store)
+    again = open_workspace(store)
     assert numbers(again, card) == due
     assert again.notices == []
 
@@ -174,30 +159,17 @@ def test_locks_and_markers_hold_nobody_up(card, whole, tmp_path, kind, way):
         file = store / kind / (name if kind == "locks" else name.replace(".lock", ".json"))
         file.write_text('{"run": "another", "pid": 1}')
         way(file)
-    assert numbers(harness(store), card) == due
+    assert numbers(open_workspace(store), card) == due
 
 
-@pytest.mark.parametrize("way", WAYS[:5], ids=lambda way: way.__name__)
-def test_a_checkpoint_that_is_not_as_it_was_saved_is_not_gone_on_from(tmp_path, way):
-    """Catches: a bit that is flipped in a training's state, which torch does not see."""
-    import torch
-
-    def job():
-        return Job(0, tmp_path / "checkpoints" / "a.pt", store=Store(tmp_path))
-
-    job().save({"weight": torch.arange(4000.0)})
-    assert torch.equal(job().resume()["weight"], torch.arange(4000.0))
-    way(tmp_path / "checkpoints" / "a.pt")
-    of = job()
-    assert of.resume() is None
-    assert of.notices or way is a_folder
-    of.save({"weight": torch.arange(4000.0)})
-    assert job().resume() is not None
+def other_batches(file: Path) -> None:
+    """Have the header name another size of batches, over arrays that are whole."""
+    file.write_bytes(file.read_bytes().replace(rb"\"batch_size\": 8", rb"\"batch_size\": 1"))
 
 
-@pytest.mark.parametrize("way", WAYS[:5], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", [*WAYS[:5], other_batches], ids=lambda way: way.__name__)
 def test_a_chunk_that_is_damaged_decides_nothing(tmp_path, way):
-    """Catches: the size of batches taken from a chunk whose numbers are not believed."""
+    """Catches: the size of batches taken from a chunk whose numbers are not believed, or without its checksum."""
     kept = StoredChunks(Store(tmp_path), "ab" * 32, tmp_path, every=0)
     arrays = {"predictions": np.zeros((1, CHUNK), np.int32)}
     kept.write(ChunkResult(0, arrays, {"batch_size": 8}))
@@ -206,25 +178,12 @@ def test_a_chunk_that_is_damaged_decides_nothing(tmp_path, way):
     assert (kept.batch_size(64), kept.get(0)) == (64, None)
 
 
-def test_the_size_of_batches_is_believed_with_its_checksum_alone(tmp_path):
-    """Catches: a header that says another size, over arrays that are whole."""
-    kept = StoredChunks(Store(tmp_path), "ab" * 32, tmp_path, every=0)
-    kept.write(ChunkResult(0, {"predictions": np.zeros((1, CHUNK), np.int32)}, {"batch_size": 8}))
-    (file,) = tmp_path.glob("chunks/*/*/0.safetensors")
-    file.write_bytes(file.read_bytes().replace(rb"\"batch_size\": 8", rb"\"batch_size\": 1"))
-    assert kept.batch_size(64) == 64
-
-
 @pytest.mark.parametrize("way", WAYS[:5], ids=lambda way: way.__name__)
 @pytest.mark.parametrize("suffix", [".arrow", ".sha256", ".sums.json", ".json"])
 def test_pictures_of_parquet_are_unpacked_again(tmp_path, suffix, way):
     """Catches: pictures blanked by a flipped bit; the user's own file blamed for what the store has lost."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    pictures, draws = [], np.random.default_rng(0)
-    for _ in range(30):
-        stream = io.BytesIO()
-        Image.fromarray(draws.integers(0, 256, (8, 8, 3), np.uint8)).save(stream, "PNG")
-        pictures.append(stream.getvalue())
+    pictures = [picture_files.encoded(picture_files.picture(i, (8, 8))) for i in range(30)]
     pq.write_table(pa.table({"image": pictures, "label": [i % 3 for i in range(30)]}), tmp_path / "set.parquet")
     spec = DataSpec(name="parquet", file="set.parquet")
 

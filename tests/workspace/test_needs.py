@@ -3,7 +3,7 @@
 import helpers
 import pytest
 import torch
-from helpers import harness
+from helpers import open_workspace
 
 from robustness import cards
 from robustness.errors import CardError
@@ -48,7 +48,7 @@ def edited(path, old, new):
 
 def test_the_needed_model_is_trained_and_handed_over(student):
     """Catches: an untrained teacher, a teacher that a student may change."""
-    made, card = harness(student), cards.load(student)
+    made, card = open_workspace(student), cards.load(student)
     weight = made.classifier(card).module[1].weight
     assert torch.equal(weight, torch.full_like(weight, 2.0))
     teacher = made.classifier(models.needed(card)["teacher"]).module
@@ -57,7 +57,7 @@ def test_the_needed_model_is_trained_and_handed_over(student):
 
 def test_weights_depend_on_what_the_needed_ones_depend_on(student):
     """Nothing is trained to tell. Catches: a student that stays when its teacher has changed; names in the hash."""
-    made, teacher = harness(student), student.with_name("teacher.toml")
+    made, teacher = open_workspace(student), student.with_name("teacher.toml")
 
     def key():
         return models.recipe_hash(made, cards.load(student))
@@ -74,42 +74,35 @@ def test_weights_depend_on_what_the_needed_ones_depend_on(student):
     assert not (made.store.root / "weights").exists()
 
 
-def test_committed_weights_of_the_needed_model_count(student):
-    """Catches: a recipe that is no longer what made the teacher's weights taken for them."""
-    made, teacher = harness(student), student.with_name("teacher.toml")
-    file = made.weights(cards.load(teacher))
-    teacher.with_name("teacher.safetensors").write_bytes(file.read_bytes())
+def test_committed_weights_of_the_needed_model_count_and_are_not_trained_anew(student):
+    """
+    As the training images are. Catches: a recipe that is no longer what made the teacher's weights taken for them; a
+    student whose shipped teacher is not the one that it is trained on.
+    """
+    made, teacher = open_workspace(student), student.with_name("teacher.toml")
+    teacher.with_name("teacher.safetensors").write_bytes(made.weights(cards.load(teacher)).read_bytes())
     edited(teacher, "[recipe]", 'weights = "teacher.safetensors"\n\n[recipe]')
     before = models.recipe_hash(made, cards.load(student))
     edited(teacher, "[data]", "arguments = { value = 3.0 }\n\n[data]")
-    assert models.recipe_hash(harness(student), cards.load(student)) == before
+    assert models.recipe_hash(open_workspace(student), cards.load(student)) == before
+    weight = open_workspace(student).classifier(cards.load(student).reseeded(5)).module[1].weight
+    assert torch.equal(weight, torch.full_like(weight, 2.0))
 
 
-def test_models_that_need_each_other_are_refused(student):
+def test_needs_that_cannot_be_met_are_refused(student):
+    """Catches: a training that never begins, for it needs itself, and a traceback where a needed card is missing."""
     edited(student.with_name("teacher.toml"), "[data]", 'needs = { student = "student.toml" }\n\n[data]')
     with pytest.raises(CardError, match=r"cannot be needed for its own training: .*student.toml needs .*teacher.toml"):
-        harness(student).weights(cards.load(student))
-
-
-def test_a_needed_card_that_is_not_there(student):
+        open_workspace(student).weights(cards.load(student))
     student.with_name("teacher.toml").unlink()
     with pytest.raises(CardError, match=r"teacher.toml: not a readable TOML file"):
-        harness(student).weights(cards.load(student))
+        open_workspace(student).weights(cards.load(student))
 
 
 def test_a_system_trained_anew_has_its_parts_trained_anew(student):
     """Catches: healthy trainings of a system that all share one teacher, and so claim less spread than there is."""
-    made, card = harness(student), cards.load(student)
+    made, card = open_workspace(student), cards.load(student)
     weights = {seed: made.classifier(card.reseeded(seed)).module[1].weight for seed in (3, 4)}
     for seed, weight in weights.items():
         assert torch.equal(weight, torch.full_like(weight, 2.0 * (1 + seed)))
     assert models.recipe_hash(made, card.reseeded(3)) != models.recipe_hash(made, card.reseeded(4))
-
-
-def test_weights_that_are_given_are_not_trained_anew(student):
-    """As the training images are: catches a student whose shipped teacher is not the one that it is trained on."""
-    made, teacher = harness(student), student.with_name("teacher.toml")
-    teacher.with_name("teacher.safetensors").write_bytes(made.weights(cards.load(teacher)).read_bytes())
-    edited(teacher, "[recipe]", 'weights = "teacher.safetensors"\n\n[recipe]')
-    weight = harness(student).classifier(cards.load(student).reseeded(5)).module[1].weight
-    assert torch.equal(weight, torch.full_like(weight, 2.0))

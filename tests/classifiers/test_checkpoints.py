@@ -11,15 +11,16 @@ import subprocess
 import warnings
 from collections import Counter, OrderedDict, defaultdict
 
+import helpers
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from found_models import card, harness
+from found_models import card, open_workspace
 from helpers import images
 from torch import nn
 
-from robustness.classifiers import checkpoints, pickles
+from robustness.classifiers import checkpoints, pickles, weight_names
 from robustness.errors import ModelError
 from robustness.util import file_formats
 
@@ -99,6 +100,38 @@ class Settings:
         self.depth = 3
 
 
+FORMS = {
+    "plain": (STATE, []),
+    "state_dict": ({"state_dict": STATE, "epoch": 3, "optimizer": {"lr": 0.1}}, ["took the entry `state_dict`"]),
+    "model": ({"model": STATE, "args": {"depth": 3}}, ["took the entry `model`"]),
+    "model_state_dict": ({"model_state_dict": STATE, "optimizer_state_dict": {"state": {}}},
+                         ["took the entry `model_state_dict`"]),
+    "averaged first": ({"state_dict": OTHER, "state_dict_ema": STATE},
+                       ["took the entry `state_dict_ema` (also there: state_dict; `checkpoint_key`"]),
+    "ema of a wrapper": ({"ema": {"module": STATE, "decay": 0.99}, "model": OTHER},
+                         ["took the entry `ema.module` (also there: model; `checkpoint_key`"]),
+    # Shadows without batch norm's statistics are not taken before the model that is whole.
+    "ema of some": ({"ema": {name: 2 * tensor for name, tensor in STATE.items() if "running" not in name},
+                     "model": STATE}, ["took the entry `model`"]),
+    "another name": ({"best": STATE, "optimizer": torch.optim.Adam(NET.parameters()).state_dict()},
+                     ["took the entry `best`"]),
+    "parallel": (prefixed("module."), ["removed from all names: `module.`"]),
+    "compiled": (prefixed("_orig_mod."), ["removed from all names: `_orig_mod.`"]),
+    "both": (prefixed("module._orig_mod."), ["removed from all names: `module.`, `_orig_mod.`"]),
+    "lightning": ({"state_dict": prefixed("model."), "epoch": 1}, ["entry `state_dict`", "names: `model.`"]),
+    "two prefixes": (prefixed("module.model."), ["removed from all names: `module.`, `model.`"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "notes"), FORMS.values(), ids=FORMS)
+def test_every_form_gives_the_same_weights_and_says_what_was_done(tmp_path, found, notes):
+    """Catches: weights that stay as they were initialised, the raw ones for the averaged, and a silent choice."""
+    module, said = put(tmp_path, found)
+    assert_same(module)
+    assert len(said) == len(notes)
+    assert all(note in each for note, each in zip(notes, said, strict=True)), said
+
+
 BESIDE = {
     "timm's arguments": argparse.Namespace(lr=0.1, data=pathlib.PosixPath("/data")),
     "NumPy's numbers": [np.float64(0.9), {"history": [np.float32(0.5)]}, np.arange(3), np.dtype("f4"), np.array("a")],
@@ -108,22 +141,21 @@ BESIDE = {
     "torch's": [torch.float16, torch.device("cpu"), torch.Size([2]), torch.bfloat16],
     "a class, a function": [Net, len, functools.partial(max, 1)],
     "a training's own": [Settings(), Config(depth=3)],
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("beside", BESIDE.values(), ids=BESIDE)
-def test_what_lies_beside_the_weights_is_seen_through(tmp_path, beside):
-    """Catches: a file refused for what nobody needs of it."""
-    module, said = put(tmp_path, {"state_dict": STATE, "epoch": 3, "args": beside, "best_acc1": torch.tensor(91.2)})
+BEFORE_1_6 = [name for name in BESIDE if name not in ("a class, a function", "a training's own")]
+
+
+@pytest.mark.parametrize(
+    ("name", "legacy"), [*((name, False) for name in BESIDE), *((name, True) for name in BEFORE_1_6)]
+)
+def test_what_lies_beside_the_weights_is_seen_through(tmp_path, name, legacy):
+    """Catches: a file, of this torch or of one before 1.6, refused for what nobody needs of it."""
+    content = {"state_dict": STATE, "epoch": 3, "args": BESIDE[name], "best_acc1": torch.tensor(91.2)}
+    module, said = put(tmp_path, content, _use_new_zipfile_serialization=not legacy)
     assert_same(module)
     assert said == ["w.pt: took the entry `state_dict`"]
-
-
-@pytest.mark.parametrize("beside", [argparse.Namespace(lr=0.1), np.float64(0.5), defaultdict(list, a=[1])])
-def test_a_file_of_torch_before_1_6_is_read_alike(tmp_path, beside):
-    content = {"state_dict": STATE, "args": beside}
-    module, _ = put(tmp_path, content, _use_new_zipfile_serialization=False)
-    assert_same(module)
 
 
 class Runs:
@@ -140,23 +172,28 @@ class Mode(enum.Enum):
     FAST = 1
 
 
-@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("form", ["zip", "legacy", 0, 2, 4, 5])
 @pytest.mark.parametrize(
     ("what", "named"),
     [
         (Runs(os.mkdir, "ran"), r"(posix|nt)\.mkdir"),
-        (Runs(eval, "__import__('os').mkdir('ran')"), r"(builtins\.)?eval"),
+        (Runs(eval, "__import__('os').mkdir('ran')"), r"((__builtin__|builtins)\.)?eval"),
         (Runs(subprocess.Popen, ["mkdir", "ran"]), r"(subprocess|commands)\.Popen"),
-        (Runs(pathlib.Path.mkdir, pathlib.Path("ran")), r"(pathlib\S*|(builtins\.)?getattr)"),
-        (Mode.FAST, r"test_checkpoint_forms\.Mode"),
+        (Runs(pathlib.Path.mkdir, pathlib.Path("ran")), r"(pathlib\S*|((__builtin__|builtins)\.)?getattr)"),
+        (Mode.FAST, r"test_checkpoints\.Mode"),
     ],
     ids=["mkdir", "eval", "Popen", "method", "enum"],
-)  # fmt: skip
-def test_what_would_call_something_is_refused_by_its_name(tmp_path, monkeypatch, what, named, legacy):
-    """Catches: code that runs when weights are read, a name that is missing from the refusal."""
+)
+def test_what_would_call_something_is_refused_by_its_name(tmp_path, monkeypatch, what, named, form):
+    """Catches: code that runs when weights are read, a name missing from the refusal; a bare pickle that is loaded."""
     monkeypatch.chdir(tmp_path)
+    content, path = {"state_dict": STATE, "args": what}, tmp_path / "w.pt"
+    if isinstance(form, int):
+        path.write_bytes(pickle.dumps({"state_dict": what}, form))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(ModelError, match=rf"it calls {named} when it is loaded; save module\.state_dict") as caught:
-        put(tmp_path, {"state_dict": STATE, "args": what}, _use_new_zipfile_serialization=not legacy)
+        checkpoints.load_checkpoint(trained(), path)
     assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
 
@@ -276,20 +313,6 @@ def test_of_several_that_fit_the_averaged_one_is_taken_or_the_card_says_which(tm
     assert_same(put(tmp_path, flat, entry="student")[0])
 
 
-def test_an_average_of_some_weights_alone_is_not_taken(tmp_path):
-    """Catches: shadows without batch norm's statistics taken before the model that is whole."""
-    shadow = {name: tensor * 2 for name, tensor in STATE.items() if "running" not in name}
-    module, said = put(tmp_path, {"ema": shadow, "model": STATE})
-    assert_same(module)
-    assert said == ["w.pt: took the entry `model`"]
-
-
-def test_an_entry_of_another_name_is_found_where_it_alone_fits(tmp_path):
-    module, said = put(tmp_path, {"best": STATE, "optimizer": torch.optim.Adam(NET.parameters()).state_dict()})
-    assert_same(module)
-    assert said == ["w.pt: took the entry `best`"]
-
-
 # Kinds of weights
 
 
@@ -308,10 +331,6 @@ def test_tied_weights_of_which_a_file_keeps_one(tmp_path):
         put(tmp_path, {**state, "second.weight": state["second.weight"] + 1}, Tied())
 
 
-def lazy():
-    return nn.Sequential(nn.LazyConv2d(3, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
-
-
 LAZY = """
 from torch import nn
 
@@ -320,16 +339,9 @@ def Net():
 """
 
 
-def test_lazy_layers_take_their_shapes_from_the_weights(tmp_path):
-    """Catches: a traceback; layers that turn into others during the first sweep."""
-    due = trained(lazy)
-    module, said = put(tmp_path, due.state_dict(), lazy(), name="w.safetensors")
-    assert said == []
-    assert_same(module, due)
-
-
 @pytest.mark.parametrize("line", ['weights = "w.pt"', "seed = 0"])
 def test_a_card_of_lazy_layers_is_swept(tmp_path, line):
+    """Catches: a traceback; layers that turn into others during the first sweep; shapes not taken from the weights."""
     digits = images(20, (8, 8), 10)
     name = f"lazy_net_{line[0]}"
     made = card(tmp_path, f'factory = "{name}:Net"', line, **{name: LAZY})
@@ -339,7 +351,8 @@ def test_a_card_of_lazy_layers_is_swept(tmp_path, line):
     inputs = torch.from_numpy(digits.batch(0, 20))
     net(inputs)
     torch.save(net.state_dict(), tmp_path / "models" / "w.pt")
-    of = harness(tmp_path, digits, made)
+    assert checkpoints.load_checkpoint(scope["Net"](), tmp_path / "models" / "w.pt") == []
+    of = open_workspace(tmp_path, digits, made)
     assert of.evidence(made, "fgsm").status == ("ok",)
     module = of.classifier(made).module
     assert type(module[0]) is nn.Conv2d
@@ -353,7 +366,7 @@ def test_lazy_layers_that_a_pass_does_not_reach_are_said(tmp_path):
     with pytest.raises(
         ModelError, match=r"lazy layers get their shapes from a forward pass, which raised RuntimeError"
     ):
-        harness(tmp_path, images(20, (8, 8), 10), made).classifier(made)
+        open_workspace(tmp_path, images(20, (8, 8), 10), made).classifier(made)
 
 
 def normed(new):
@@ -380,6 +393,7 @@ def test_other_floats_are_computed_with_in_float32_and_said(tmp_path, dtype):
     module, said = put(tmp_path, state)
     with torch.inference_mode():
         torch.testing.assert_close(module(IMAGES), NET(IMAGES), rtol=0.02, atol=0.02)
+    assert {tensor.dtype for tensor in module.parameters()} == {torch.float32}
     assert said == [f"weights of {str(dtype).removeprefix('torch.')} are converted to float32"]
 
 
@@ -399,12 +413,28 @@ def test_an_npz_file_of_arrays_is_read(tmp_path):
             r"entry 'model' is a whole pickled model .*weights_only=False\)\['model'\]\.state",
         ),
         ([STATE], r"got list; save module\.state_dict"),
+        ({"epoch": 3}, ""),
+        ({"state_dict": {}}, ""),
+        ({"state_dict": 3}, ""),
+        ({"model": {"model": {"model": {"model": STATE}}}}, ""),
         (torch.optim.Adam(NET.parameters()).state_dict(), "got an optimizer's state"),
         ({"epoch": 3, "optimizer": torch.optim.SGD(NET.parameters(), 0.1).state_dict()}, "got the entries epoch, opt"),
         ({name: tensor.numpy() for name, tensor in STATE.items()}, "got NumPy's arrays; save tensors"),
         (torch.ones(3), "got Tensor"),
     ],
-    ids=["module", "nested module", "list", "optimizer", "nested optimizer", "arrays", "tensor"],
+    ids=[
+        "module",
+        "nested module",
+        "list",
+        "number",
+        "no entries",
+        "an entry",
+        "deep",
+        "optimizer",
+        "nested optimizer",
+        "arrays",
+        "tensor",
+    ],
 )
 def test_what_holds_no_weights_by_name_is_called_what_it_is(tmp_path, content, said):
     with pytest.raises(ModelError, match=rf"w\.pt: must hold tensors by name.*{said}") as caught:
@@ -446,3 +476,61 @@ def test_files_that_are_right_are_not_mistaken(tmp_path):
     (tmp_path / "w.pt").rename(tmp_path / "x.safetensors")
     with pytest.raises(ModelError, match=r"one of torch\.save; rename it to \.pt"):
         checkpoints.load_checkpoint(trained(), tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"no pickle at all", b"\x80\x04 torn", b"import torch\n"])
+def test_a_file_that_is_none_of_tensors(tmp_path, content):
+    """Catches: torch's advice to load whatever it is all the same."""
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(ModelError, match=r"w\.pt: cannot be read without executing code, or is truncated") as caught:
+        checkpoints.load_checkpoint(trained(), tmp_path / "w.pt")
+    assert "weights_only" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_weights_of_another_architecture_are_listed_without_their_prefix_in_one_line(tmp_path):
+    """Catches: every key as missing and unexpected for one misshapen; an error whose lines are a stranger's."""
+    state = {**prefixed("module."), "module.head.bias": torch.zeros(3)}
+    with pytest.raises(
+        ModelError, match=r"another architecture: of another shape: head\.bias \(3,\) instead of \(4,\)$"
+    ):
+        put(tmp_path, state)
+    with pytest.raises(ModelError, match=r"unexpected: 'two\\nlines.*….*'$") as caught:
+        put(tmp_path, {**STATE, "two\nlines" * 50: STATE["head.bias"]})
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_prefixes_that_the_module_has_itself_stay():
+    """Catches: names that are made to fit worse than they did."""
+    module = nn.ModuleDict({"module": nn.Linear(2, 2)})
+    (fit,) = weight_names.find_fits((), module.state_dict(), module.state_dict())
+    assert (list(fit.state), fit.notes) == (["module.weight", "module.bias"], [])
+
+
+def test_a_model_whose_layers_have_versions_takes_a_file_without(tmp_path):
+    """Catches: versions that are lost with the file's form, which torchvision's MNASNet does not load without."""
+    from robustness.util.torchvision_compat import models
+
+    saved, loaded = (models.mnasnet0_5(num_classes=2) for _ in range(2))
+    put(tmp_path, saved.state_dict(), loaded, name="w.safetensors")
+    assert all(torch.equal(tensor, saved.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_a_card_names_the_entry(tmp_path, own_path):
+    """Catches: an order of entries that nobody can overrule."""
+    state, other = (helpers.linear(helpers.digits(), seed).state_dict() for seed in (1, 2))
+    source = "from torch import nn\n\ndef Net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    (tmp_path / "models").mkdir()
+    torch.save({"state_dict": state, "state_dict_ema": other}, tmp_path / "models" / "w.pt")
+    lines = ['factory = "entry_net:Net"', 'weights = "w.pt"']
+    made = card(tmp_path, *lines, 'checkpoint_key = "state_dict"', entry_net=source)
+    of = open_workspace(tmp_path)
+    assert torch.equal(of.classifier(made).module.state_dict()["1.weight"], state["1.weight"])
+    assert of.evidence(made).status == ("ok",)
+    assert "found: w.pt: took the entry `state_dict`" in of.notices
+    assert open_workspace(tmp_path).key(card(tmp_path, *lines), "clean") != of.key(made, "clean")
+    made = card(tmp_path, *lines, 'checkpoint_key = "state_dikt"')
+    misspelt = r"model\.checkpoint_key = 'state_dikt': allowed in w.pt: .*did you mean 'state_dict'"
+    with pytest.raises(ModelError, match=misspelt) as caught:
+        open_workspace(tmp_path).classifier(made)
+    assert str(made.path) in str(caught.value)

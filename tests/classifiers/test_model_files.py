@@ -1,19 +1,18 @@
-"""Checkpoints as trainings leave them: sharded, nested, with prefixes, in half precision; models that are a file."""
+"""Weights in shards, and models that are a file: TorchScript, ONNX, torch.export."""
 
 import json
-import os
-import pickle
 import warnings
 
+import helpers
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from found_models import card, harness
+from found_models import card, open_workspace
 from torch import nn
 
 from robustness import cards
-from robustness.classifiers import checkpoints, weight_names, weights
+from robustness.classifiers import checkpoints, weights
 from robustness.classifiers.modules import replicas, restored_afterwards
 from robustness.doubts.checks import run_checks
 from robustness.errors import ModelError
@@ -22,146 +21,11 @@ pytestmark = pytest.mark.usefixtures("own_path")
 
 
 def net(seed=0):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    return helpers.linear(helpers.digits(), seed)
 
 
 STATE = net(1).state_dict()
-OTHER = net(2).state_dict()
-
-
-def saved(path, what):
-    torch.save(what, path)
-    return path
-
-
-def prefixed(prefix, state=STATE):
-    return {prefix + name: tensor for name, tensor in state.items()}
-
-
-FORMS = {
-    "plain": (STATE, []),
-    "state_dict": ({"state_dict": STATE, "epoch": 3, "optimizer": {"lr": 0.1}}, ["took the entry `state_dict`"]),
-    "model": ({"model": STATE, "args": {"depth": 3}}, ["took the entry `model`"]),
-    "model_state_dict": ({"model_state_dict": STATE, "optimizer_state_dict": {"state": {}}},
-                         ["took the entry `model_state_dict`"]),
-    "averaged first": ({"state_dict": OTHER, "state_dict_ema": STATE},
-                       ["took the entry `state_dict_ema` (also there: state_dict; `checkpoint_key`"]),
-    "ema of a wrapper": ({"ema": {"module": STATE, "decay": 0.99}, "model": OTHER},
-                         ["took the entry `ema.module` (also there: model; `checkpoint_key`"]),
-    "parallel": (prefixed("module."), ["removed from all names: `module.`"]),
-    "compiled": (prefixed("_orig_mod."), ["removed from all names: `_orig_mod.`"]),
-    "both": (prefixed("module._orig_mod."), ["removed from all names: `module.`, `_orig_mod.`"]),
-    "lightning": ({"state_dict": prefixed("model."), "epoch": 1}, ["entry `state_dict`", "names: `model.`"]),
-    "two prefixes": (prefixed("module.model."), ["removed from all names: `module.`, `model.`"]),
-    "half": ({name: tensor.half() for name, tensor in STATE.items()}, ["weights of float16 are converted to float32"]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("found", "notes"), FORMS.values(), ids=FORMS)
-def test_every_form_gives_the_same_weights_and_says_what_was_done(tmp_path, found, notes):
-    """Catches: weights that stay as they were initialised, the raw ones for the averaged, and a silent choice."""
-    module = net()
-    said = checkpoints.load_checkpoint(module, saved(tmp_path / "w.pt", found))
-    assert len(said) == len(notes)
-    assert all(note in each for note, each in zip(notes, said, strict=True)), said
-    for name, tensor in module.state_dict().items():
-        assert tensor.dtype == torch.float32
-        torch.testing.assert_close(tensor, STATE[name], rtol=0, atol=1e-3 if "float16" in str(notes) else 0)
-
-
-def test_a_card_names_the_entry(tmp_path):
-    """Catches: an order of entries that nobody can overrule."""
-    source = "from torch import nn\n\ndef Net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
-    (tmp_path / "models").mkdir()
-    saved(tmp_path / "models" / "w.pt", {"state_dict": STATE, "state_dict_ema": OTHER})
-    lines = ['factory = "entry_net:Net"', 'weights = "w.pt"']
-    made = card(tmp_path, *lines, 'checkpoint_key = "state_dict"', entry_net=source)
-    of = harness(tmp_path)
-    assert torch.equal(of.classifier(made).module.state_dict()["1.weight"], STATE["1.weight"])
-    assert of.evidence(made).status == ("ok",)
-    assert "found: w.pt: took the entry `state_dict`" in of.notices
-    plain = card(tmp_path, *lines)
-    assert harness(tmp_path).key(plain, "clean") != of.key(made, "clean")
-    made = card(tmp_path, *lines, 'checkpoint_key = "state_dikt"')
-    with pytest.raises(
-        ModelError, match=r"model\.checkpoint_key = 'state_dikt': allowed in w.pt: .*did you mean 'state_dict'"
-    ) as caught:
-        harness(tmp_path).classifier(made)
-    assert str(made.path) in str(caught.value)
-
-
-def test_prefixes_that_the_module_has_itself_stay():
-    """Catches: names that are made to fit worse than they did."""
-    module = nn.ModuleDict({"module": nn.Linear(2, 2)})
-    (fit,) = weight_names.find_fits((), module.state_dict(), module.state_dict())
-    assert (list(fit.state), fit.notes) == (["module.weight", "module.bias"], [])
-
-
-@pytest.mark.parametrize(
-    "found",
-    [{"epoch": 3}, {"state_dict": {}}, {"state_dict": 3}, [STATE], {"model": {"model": {"model": {"model": STATE}}}}],
-)
-def test_where_no_weights_are_found(tmp_path, found):
-    with pytest.raises(ModelError, match=r"w\.pt: must hold tensors by name"):
-        checkpoints.load_checkpoint(net(), saved(tmp_path / "w.pt", found))
-
-
-def test_weights_of_another_architecture_are_listed_without_their_prefix(tmp_path):
-    """Catches: a list of every key as missing and every key as unexpected, for one that is misshapen."""
-    state = {**prefixed("module."), "module.1.bias": torch.zeros(3)}
-    with pytest.raises(ModelError, match=r"another architecture: of another shape: 1\.bias \(3,\) instead of \(10,\)$"):
-        checkpoints.load_checkpoint(net(), saved(tmp_path / "w.pt", state))
-
-
-class Runs:
-    """What would make a file, if it were loaded."""
-
-    def __reduce__(self):
-        return os.mkdir, ("ran",)
-
-
-@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_a_bare_pickle_is_refused_by_what_it_would_call(tmp_path, monkeypatch, protocol):
-    """Catches: torch's advice to load it all the same, a warning in place of an error; and that it is loaded."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "w.pkl").write_bytes(pickle.dumps({"state_dict": Runs()}, protocol))
-    with pytest.raises(
-        ModelError, match=r"it calls (posix|nt)\.mkdir when it is loaded; save module\.state_dict"
-    ) as caught:
-        checkpoints.load_checkpoint(net(), tmp_path / "w.pkl")
-    assert "weights_only" not in str(caught.value)
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("content", [b"no pickle at all", b"\x80\x04 torn", b"import torch\n"])
-def test_a_file_that_is_none_of_tensors(tmp_path, content):
-    """Catches: torch's advice to load whatever it is all the same."""
-    (tmp_path / "w.pt").write_bytes(content)
-    with pytest.raises(ModelError, match=r"w\.pt: cannot be read without executing code, or is truncated") as caught:
-        checkpoints.load_checkpoint(net(), tmp_path / "w.pt")
-    assert "weights_only" not in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_names_of_weights_are_listed_in_one_line(tmp_path):
-    """Catches: an error whose lines are a stranger's, or of which nobody sees the end."""
-    path = saved(tmp_path / "w.pt", {**STATE, "two\nlines" * 50: STATE["1.bias"]})
-    with pytest.raises(ModelError, match=r"unexpected: 'two\\nlines.*….*'$") as caught:
-        checkpoints.load_checkpoint(net(), path)
-    assert len(str(caught.value)) < 400 + len(str(path))
-
-
-def test_a_model_whose_layers_have_versions_takes_a_file_without(tmp_path):
-    """Catches: versions that are lost with the file's form, which torchvision's MNASNet does not load without."""
-    from robustness.util.torchvision_compat import models
-
-    made = [models.mnasnet0_5(num_classes=2) for _ in range(2)]
-    path = tmp_path / "w.safetensors"
-    path.write_bytes(safetensors.torch.save(made[0].state_dict()))
-    checkpoints.load_checkpoint(made[1], path)
-    assert all(torch.equal(tensor, made[0].state_dict()[name]) for name, tensor in made[1].state_dict().items())
+SOURCE = "from torch import nn\n\ndef Net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
 
 
 # Shards
@@ -249,19 +113,18 @@ def onnx_file(path, module, batch="n", inputs=1, half=False):
 
 def test_a_torchscript_file_is_swept_as_its_module_is(tmp_path, script):
     """Catches: a file that runs but gives no gradients, or other ones."""
-    source = "from torch import nn\n\ndef Net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
-    of = harness(tmp_path)
+    of = open_workspace(tmp_path)
     made = card(tmp_path, 'factory = "torchscript:net.pt"')
     got = of.evidence(made, "fgsm")
-    saved(tmp_path / "models" / "w.pt", STATE)
-    due = of.evidence(card(tmp_path, 'factory = "script_net:Net"', 'weights = "w.pt"', script_net=source), "fgsm")
+    torch.save(STATE, tmp_path / "models" / "w.pt")
+    due = of.evidence(card(tmp_path, 'factory = "script_net:Net"', 'weights = "w.pt"', script_net=SOURCE), "fgsm")
     assert got.status == due.status == ("ok",)
     np.testing.assert_allclose(got.loss, due.loss, rtol=1e-4)
 
 
 def test_a_torchscript_file_leaves_as_it_came_and_runs_in_several_threads(tmp_path, script):
     """Catches: a module whose copies share what they should not, or that is left asking for no gradients."""
-    of = harness(tmp_path)
+    of = open_workspace(tmp_path)
     made = card(tmp_path, 'factory = "torchscript:net.pt"')
     module = of.classifier(made).module
     inputs = torch.rand(3, 1, 28, 28)
@@ -275,7 +138,7 @@ def test_a_torchscript_file_leaves_as_it_came_and_runs_in_several_threads(tmp_pa
 def test_an_onnx_file_is_a_black_box(tmp_path):
     """Catches: noise that needs gradients, a gradient attack that stands still and so looks like robustness."""
     onnx_file(tmp_path / "models" / "net.onnx", net(1))
-    of, made = harness(tmp_path), card(tmp_path, 'factory = "onnx:net.onnx"')
+    of, made = open_workspace(tmp_path), card(tmp_path, 'factory = "onnx:net.onnx"')
     clean, noisy, attacked = (of.evidence(made, name) for name in ("clean", "normal", "fgsm"))
     assert clean.status == noisy.status == ("ok",)
     assert attacked.status[0].startswith("raised GradientError: net.onnx is an ONNX file, which onnxruntime runs with")
@@ -295,9 +158,8 @@ def test_natural_changes_and_transfer_work_on_an_onnx_file(tmp_path):
     other = made.path.read_text().replace('"found"', '"other"', 1)
     other = other.replace('factory = "onnx:net.onnx"', 'factory = "source_net:Net"\nweights = "w.pt"')
     (tmp_path / "models" / "other.toml").write_text(other)
-    source = "from torch import nn\n\ndef Net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
-    (tmp_path / "source_net.py").write_text(source)
-    of = harness(tmp_path)
+    (tmp_path / "source_net.py").write_text(SOURCE)
+    of = open_workspace(tmp_path)
     bright = of.evidence(made.with_sweep("own", {"kind": "brightness", "strengths": [0.3]}), "own")
     crossed = {"kind": "fgsm", "strengths": [0.1], "source": "other.toml"}
     moved = of.evidence(made.with_sweep("own", crossed), "own")
@@ -312,28 +174,19 @@ def test_an_onnx_file_outside_of_the_project_is_said(tmp_path):
     onnx_file(tmp_path / "models" / "net.onnx", net(1))
     inner = tmp_path / "inner"
     made = card(inner, 'factory = "onnx:../../models/net.onnx"')
-    of = harness(inner)
+    of = open_workspace(inner)
     of.weights(made)
     assert any("model.factory = 'onnx:../../models/net.onnx': its weights lie outside of its" in n for n in of.notices)
 
 
-def test_an_onnx_file_of_one_size_of_batch_takes_all(tmp_path):
-    """Catches: images of a last batch that are lost, or that the padding is taken for."""
-    onnx_file(tmp_path / "models" / "net.onnx", net(1), batch=3)
-    made = card(tmp_path, 'factory = "onnx:net.onnx"')
+@pytest.mark.parametrize(("given", "atol"), [({"batch": 3}, 1e-6), ({"half": True}, 0.01)], ids=["batch", "half"])
+def test_an_onnx_file_of_one_size_of_batch_or_of_half_precision_takes_all(tmp_path, given, atol):
+    """Catches: images of a last batch that are lost, or that the padding is taken for; float32 for float16."""
+    onnx_file(tmp_path / "models" / "net.onnx", net(1), **given)
     inputs = torch.rand(7, 1, 28, 28)
     with torch.inference_mode():
-        got = harness(tmp_path).classifier(made).module(inputs)
-        torch.testing.assert_close(got, net(1)(inputs))
-
-
-def test_an_onnx_file_in_half_precision(tmp_path):
-    onnx_file(tmp_path / "models" / "net.onnx", net(1), half=True)
-    made = card(tmp_path, 'factory = "onnx:net.onnx"')
-    inputs = torch.rand(2, 1, 28, 28)
-    with torch.inference_mode():
-        got = harness(tmp_path).classifier(made).module(inputs)
-        torch.testing.assert_close(got, net(1)(inputs), rtol=0, atol=0.01)
+        got = open_workspace(tmp_path).classifier(card(tmp_path, 'factory = "onnx:net.onnx"')).module(inputs)
+        torch.testing.assert_close(got, net(1)(inputs), rtol=1e-5, atol=atol)
 
 
 def test_other_weights_are_other_evidence_wherever_the_file_lies(tmp_path):
@@ -342,25 +195,25 @@ def test_other_weights_are_other_evidence_wherever_the_file_lies(tmp_path):
     onnx_file(tmp_path / "models" / "same.onnx", net(1))
     onnx_file(tmp_path / "models" / "other.onnx", net(2))
     made = [card(tmp_path, f'factory = "onnx:{name}.onnx"') for name in ("one", "same", "other")]
-    one, same, other = (harness(tmp_path).key(each, "clean") for each in made)
+    one, same, other = (open_workspace(tmp_path).key(each, "clean") for each in made)
     assert one == same != other
     candidate = card(tmp_path, 'factory = "onnx:one.onnx"', 'weights = "other.onnx"')
-    assert harness(tmp_path).key(candidate, "clean") == other
+    assert open_workspace(tmp_path).key(candidate, "clean") == other
 
 
 def test_a_file_of_several_inputs_or_of_nothing_is_refused(tmp_path, script):
     onnx_file(tmp_path / "models" / "two.onnx", net(1), inputs=2)
     with pytest.raises(ModelError, match="must take images alone, got the inputs images, tokens"):
-        harness(tmp_path).classifier(card(tmp_path, 'factory = "onnx:two.onnx"'))
+        open_workspace(tmp_path).classifier(card(tmp_path, 'factory = "onnx:two.onnx"'))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.script(nn.Bilinear(2, 2, 2)).save(tmp_path / "models" / "two.pt")
     with pytest.raises(ModelError, match="must take images alone, got a model whose forward needs input1, input2"):
-        harness(tmp_path).classifier(card(tmp_path, 'factory = "torchscript:two.pt"'))
+        open_workspace(tmp_path).classifier(card(tmp_path, 'factory = "torchscript:two.pt"'))
     for kind, message in (("onnx", "not an ONNX file that onnxruntime can"), ("torchscript", "not a TorchScript file")):
         (tmp_path / "models" / "torn").write_bytes(script.read_bytes()[:99])
         with pytest.raises(ModelError, match=message):
-            harness(tmp_path).classifier(card(tmp_path, f'factory = "{kind}:torn"'))
+            open_workspace(tmp_path).classifier(card(tmp_path, f'factory = "{kind}:torn"'))
 
 
 @pytest.mark.parametrize(("name", "factory"), [("net.pt", "torchscript:net.pt"), ("net.onnx", "onnx:net.onnx")])
@@ -390,7 +243,7 @@ def exported(tmp_path, batch):
 def test_a_torch_export_file_is_swept_as_its_module_is(tmp_path, batch):
     """Catches: a file that takes one size of batch alone, gives no gradients, or raises where its mode is set."""
     due = exported(tmp_path, batch)
-    of, made = harness(tmp_path), card(tmp_path, 'factory = "torchexport:net.pt2"')
+    of, made = open_workspace(tmp_path), card(tmp_path, 'factory = "torchexport:net.pt2"')
     loaded = of.classifier(made)
     assert bool([note for note in loaded.notes if "batches of 3 images" in note]) == (batch == "of 3")
     for count in (1, 3, 7):
@@ -415,4 +268,4 @@ def test_a_torch_export_file_runs_only_where_it_is_named_so(tmp_path):
         checkpoints.load_checkpoint(net(), tmp_path / "models" / "net.pt2")
     (tmp_path / "models" / "torn.pt2").write_bytes((tmp_path / "models" / "net.pt2").read_bytes()[:99])
     with pytest.raises(ModelError, match=r"torn\.pt2: not a torch\.export file that can be read"):
-        harness(tmp_path).classifier(card(tmp_path, 'factory = "torchexport:torn.pt2"'))
+        open_workspace(tmp_path).classifier(card(tmp_path, 'factory = "torchexport:torn.pt2"'))

@@ -1,4 +1,4 @@
-"""The micro-averaged area under the ROC curve, and its interval, of images that are independent of each other."""
+"""ROC curves, the area under them, and the micro-averaged area with its interval over images."""
 
 import helpers
 import numpy as np
@@ -46,19 +46,54 @@ def test_its_variance_is_that_of_drawing_images_again(classes):
     assert np.sqrt(variance) == pytest.approx(np.std(values), rel=0.12)
 
 
+SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=2, max_size=12)
+
+
+@given(positive=SCORES, negative=SCORES)
+def test_area_is_scikit_learn_s_and_its_variance_delong_s(positive, negative):
+    """
+    Ties count half, and the curve encloses the area.
+
+    Catches: the two samples swapped, ties lost or won, a variance by n instead of n − 1, a curve of other points.
+    """
+    one, other = np.float32(positive), np.float32(negative)
+    value, variance = roc_auc.delong(one, other)
+    truth, scores = [1] * len(one) + [0] * len(other), np.concatenate([one, other])
+    assert value == pytest.approx(roc_auc_score(truth, scores))
+    kernel = (one[:, None] > other).astype(float) + 0.5 * (one[:, None] == other)
+    due = kernel.mean(1).var(ddof=1) / len(one) + kernel.mean(0).var(ddof=1) / len(other)
+    assert variance == pytest.approx(due, abs=1e-12)
+    curve = roc_auc.roc_curve(truth, scores)
+    assert np.trapezoid(curve.true_positive_rates, curve.false_positive_rates) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("positive", "scores", "complaint"),
+    [
+        ([1, 1], [0.1, 0.2], "both kinds"),
+        ([0, 2], [0.1, 0.2], "`positive`"),
+        ([0, 1], [0.1], "`positive`"),
+        ([0, 1], [0.1, float("nan")], "`scores`"),
+    ],
+)
+def test_a_curve_of_what_is_no_score_is_refused(positive, scores, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        roc_auc.roc_curve(positive, scores)
+
+
 @pytest.mark.usefixtures("own_path")
 def test_a_card_that_asks_for_them_has_probabilities_in_all_its_evidence(tmp_path):
     """Catches: evidence of a card without them served to one with them, and clean evidence that lacks them."""
     path = helpers.project(tmp_path / "project")
-    without = helpers.harness(path).evidence(cards.load(path), "normal")
+    without = helpers.open_workspace(path).evidence(cards.load(path), "normal")
     assert without.probabilities is None
     path.write_text(path.read_text().replace('name = "tiny"', 'name = "tiny"\nstore_probabilities = true', 1))
-    made, card = helpers.harness(path), cards.load(path)
+    made, card = helpers.open_workspace(path), cards.load(path)
     for name in ("clean", "normal"):
         evidence = made.evidence(card, name)
         assert evidence.probabilities is not None
         assert np.allclose(evidence.probabilities.sum(axis=2), 1, atol=1e-5)
-    again = helpers.harness(path).evidence(card, "normal")
+    again = helpers.open_workspace(path).evidence(card, "normal")
     assert np.array_equal(again.probabilities, evidence.probabilities), "kept with it"
 
 

@@ -48,26 +48,6 @@ def test_of_no_images_nothing_is_known():
     assert all(math.isnan(end) for end in mean_interval([]))
 
 
-@pytest.mark.parametrize(("successes", "n"), [(-1, 10), (11, 10), (1, 0)])
-def test_impossible_counts_are_refused(successes, n):
-    with pytest.raises(ValueError, match="`successes`"):
-        wilson(successes, n)
-    with pytest.raises(ValueError, match="`successes`"):
-        missing_successes(successes, n, 0.5)
-
-
-def test_a_rate_is_no_count():
-    with pytest.raises(TypeError):
-        wilson(0.97, 1000)
-
-
-@pytest.mark.parametrize("confidence", [0, 1, 95, -0.5, math.nan])
-def test_confidence_is_a_share(confidence):
-    for interval in (lambda: wilson(1, 2, confidence), lambda: mean_interval([1, 2], confidence)):
-        with pytest.raises(ValueError, match="`confidence`"):
-            interval()
-
-
 @settings(deadline=None)
 @given(counts=st.lists(st.integers(0, 500), min_size=2, max_size=6).filter(sum), confidence=CONFIDENCES, data=st.data())
 def test_delta_of_a_plain_share_is_wilson(counts, confidence, data):
@@ -113,11 +93,6 @@ def test_what_rounding_leaves_of_a_zero_is_zero():
         assert high - low > 0.05
 
 
-def test_delta_wants_one_slope_a_cell():
-    with pytest.raises(ValueError, match="`gradient`"):
-        delta(np.ones((2, 2), int), np.ones(2), 0.5)
-
-
 @settings(deadline=None)
 @given(values=st.lists(st.floats(-50, 50), min_size=2, max_size=50), confidence=CONFIDENCES)
 def test_mean_interval_is_scipys(values, confidence):
@@ -159,12 +134,6 @@ def test_shortfall_holds_for_any_float(n, threshold):
     assert missing == 0 or (missing - 1) / n < threshold
 
 
-@pytest.mark.parametrize(("n", "threshold", "named"), [(0, 0.5, "`n`"), (5, 95, "`threshold`"), (5, math.nan, "`thre")])
-def test_shortfall_of_nothing_is_refused(n, threshold, named):
-    with pytest.raises(ValueError, match=named):
-        missing_successes(0, n, threshold)
-
-
 def test_quantile_is_two_sided():
     assert quantile(0.95) == pytest.approx(stats.norm.ppf(0.975), abs=1e-12)
 
@@ -189,12 +158,26 @@ def test_the_fewest_images_for_a_margin(rate, margin):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        *((lambda of=of: wilson(*of), "`successes`") for of in ((-1, 10), (11, 10), (1, 0))),
+        *((lambda of=of: missing_successes(*of, 0.5), "`successes`") for of in ((-1, 10), (11, 10), (1, 0))),
+        *((lambda of=of: wilson(1, 2, of), "`confidence`") for of in (0, 1, 95, -0.5, math.nan)),
+        *((lambda of=of: mean_interval([1, 2], of), "`confidence`") for of in (0, 1, 95, -0.5, math.nan)),
+        (lambda: delta(np.ones((2, 2), int), np.ones(2), 0.5), "`gradient`"),
+        (lambda: missing_successes(0, 0, 0.5), "`n`"),
+        (lambda: missing_successes(0, 5, 95), "`threshold`"),
+        (lambda: missing_successes(0, 5, math.nan), "`threshold`"),
         (lambda: half_width(0, 0.5), "`n` must be at least 1, got 0"),
         (lambda: half_width(10, 90), "`rate` must lie in .*, got 90; write 0.9"),
         (lambda: sample_size_for(2, 0.5), "`margin` must lie between 0 and 1, got 2; write 0.02"),
         (lambda: sample_size_for(0, 0.5), "`margin` must lie between"),
     ],
 )
-def test_precision_of_nothing_is_refused(call, message):
+def test_what_is_no_count_no_share_or_of_nothing_is_refused(call, message):
+    """Catches: an interval of impossible counts, a percentage for a share, a slope too few, NaN that holds a claim."""
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_rate_is_no_count():
+    with pytest.raises(TypeError):
+        wilson(0.97, 1000)
