@@ -32,6 +32,7 @@ SWEEPS = {
     "pgd-l2": 'kind = "pgd"\nnorm = "l2"\nsteps = 3\nstrengths = [0.5]',
     "apgd": 'kind = "apgd"\nsteps = 10\nstrengths = [0.02, 0.1]',
     "apgd-t": 'kind = "apgd-t"\nsteps = 5\ntarget_classes = 2\nstrengths = [0.05]',
+    "autoattack": 'kind = "autoattack"\nsteps = 5\nqueries = 20\ntarget_classes = 2\nstrengths = [0.02, 0.1]',
     "fab": 'kind = "fab"\nsteps = 3\nstrengths = [0.02, 0.1]',
     "square": 'kind = "square"\nqueries = 20\nstrengths = [0.02, 0.1]',
     "stg": 'kind = "stg"\nstrengths = [3]',
