@@ -25,9 +25,8 @@ from robustness import data
 from robustness.cards import profiles
 from robustness.cards.schema import SweepTable
 from robustness.data import DataSpec, Images
+from robustness.doubts.card_doubts import iterative_attacks, linf_attacks
 from robustness.doubts.checks import run_checks
-from robustness.perturbations import FGSM
-from robustness.perturbations.pgd import IterativeAttack
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import healthy_models
@@ -40,19 +39,10 @@ MNIST = ("perceptron", "CNN, batch norm", "LeNet-5", "VGG-like", "ResNet")
 
 def raised(module: nn.Module, images: Images, profile: str) -> dict[str, str]:
     """Return the doubts that are open on a model under the attacks of a profile, and what was seen."""
-    tables = [
-        (name, SweepTable.model_validate(table)) for name, table in profiles.sweeps(profile, images.shape).items()
-    ]
-    own = {
-        name: table for name, table in tables
-        if isinstance(table.perturbation, FGSM | IterativeAttack) and table.perturbation.norm == "linf"
-    }  # fmt: skip
-    attacks = {
-        name: table.perturbation for name, table in own.items() if isinstance(table.perturbation, IterativeAttack)
-    }
-    epsilon = max(float(str(strength)) for table in own.values() for strength in table.strengths)
+    tables = {name: SweepTable.model_validate(table) for name, table in profiles.sweeps(profile, images.shape).items()}
+    epsilon = max(max(budgets) for _, budgets in linf_attacks(tables).values())
     with contextlib.redirect_stdout(io.StringIO()):  # a model may print
-        answers = run_checks(module, images, epsilon=epsilon, attacks=attacks)
+        answers = run_checks(module, images, epsilon=epsilon, attacks=iterative_attacks(tables))
     return {name: one["seen"] for name, one in answers.items() if one["doubted"] or one.get("broken")}
 
 

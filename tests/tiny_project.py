@@ -97,7 +97,7 @@ class Project:
         return cards.load(self.path)
 
     @property
-    def open_workspace(self) -> Workspace:
+    def workspace(self) -> Workspace:
         return Workspace(Store(self.root / "store"), self.root / "data", threads=1)
 
     def trained(self) -> list[int]:

@@ -35,7 +35,7 @@ class Signs(Paper):
     words = PROJECT_WORDS
 
     def units(self, run: Run) -> Sequence[int]:
-        return protocol.SEEDS
+        return tuple(protocol.SEEDS)
 
     def tested(self, run: Run, card: Card, sweep: str) -> Card:
         if not sweep.endswith("pgd"):

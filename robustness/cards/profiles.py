@@ -63,7 +63,8 @@ def _default(shape: Shape) -> Sweeps:
         "normal": {"kind": "gaussian", "strengths": _noise(shape)},
         "uniform": {"kind": "uniform", "strengths": _noise(shape)},
         "fgsm": {"kind": "fgsm", "strengths": _budgets(shape)},
-        "pgd": {**PGD, "strengths": _budgets(shape)},
+        "apgd": {"kind": "apgd", "steps": 20, "strengths": _budgets(shape)},
+        "apgd-t": {"kind": "apgd-t", "steps": 10, "target_classes": 3, "strengths": _budgets(shape)},
         "brightness": {"kind": "brightness", "strengths": [-0.3, -0.15, 0.15, 0.3]},
         "contrast": {"kind": "contrast", "strengths": [-0.6, -0.3, 0.5, 1.0]},
         "blur": {"kind": "gaussian-blur", "strengths": _blurs(shape)},
@@ -91,12 +92,12 @@ def _paper(shape: Shape) -> Sweeps:
 
 
 def _thorough(shape: Shape) -> Sweeps:
-    pgd = {**PGD, "steps": 40, "restarts": 5}
-    budgets, side = _budgets(shape), min(shape[1:])
-    return _default(shape) | {
-        "pgd": {**pgd, "strengths": budgets},
-        "pgd-margin": {**pgd, "loss": "margin", "strengths": budgets},
-        "pgd-l2": {**pgd, "norm": "l2", "strengths": [round(step * side / 32, 3) for step in (0.25, 0.5, 1.0)]},
+    side = min(shape[1:])
+    radii = [round(step * side / 32, 3) for step in (0.25, 0.5, 1.0)]
+    cheap = {name: table for name, table in _default(shape).items() if name not in ("apgd", "apgd-t")}
+    return cheap | {
+        "autoattack": {"kind": "autoattack", "strengths": _budgets(shape)},
+        "autoattack-l2": {"kind": "autoattack", "norm": "l2", "strengths": radii},
         "rotation": {"kind": "rotation", "strengths": [-30.0, -15.0, 15.0, 30.0]},
         "shift": {
             "kind": "translation",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustness.errors import RobustnessError
 from robustness.metrics.evidence import OK
-from robustness.perturbations import FGSM
+from robustness.perturbations import FGSM, AutoAttack, Perturbation
 from robustness.perturbations.pgd import IterativeAttack
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def check_parameters(workspace: Workspace, card: Card) -> dict[str, Any]:
     source = _transfer_source(workspace, card)
     return {
         "epsilon": _max_budget(card),
-        "attacks": {name: table.perturbation.model_dump() for name, table in _iterative_attacks(card).items()},
+        "attacks": {name: attack.model_dump() for name, attack in iterative_attacks(card.file.sweeps).items()},
         "source": None if source is None else workspace.model_key_fields(source),
         "seed": workspace.seed,
     }
@@ -48,7 +48,7 @@ def run_checks(workspace: Workspace, card: Card, module: nn.Module, images: Imag
         module,
         images,
         epsilon=_max_budget(card),
-        attacks={name: table.perturbation for name, table in _iterative_attacks(card).items()},
+        attacks=iterative_attacks(card.file.sweeps),
         decision=card.file.model.decision,
         source=None if source is None else workspace.classifier(source).module,
         source_decision=None if source is None else source.file.model.decision,
@@ -73,26 +73,35 @@ def unresolved_doubts(workspace: Workspace, card: Card) -> list[str]:
     ]  # fmt: skip
 
 
-def _linf_attacks(card: Card) -> Mapping[str, SweepTable]:
-    """Return the card's gradient attacks within an L∞ budget on the model itself."""
+def linf_attacks(sweeps: Mapping[str, SweepTable]) -> dict[str, tuple[Perturbation, list[float]]]:
+    """
+    Return the gradient attacks within an L∞ budget on the model itself, with their budgets.
+
+    AutoAttack is represented by its first member, because the checks ask what gradients find.
+    """
+    attacks = {
+        name: (first_member(table.perturbation), [s for s in table.strengths if isinstance(s, int | float)])
+        for name, table in sweeps.items() if table.unit == "default"
+    }  # fmt: skip
     return {
-        name: table for name, table in card.file.sweeps.items()
-        if isinstance(p := table.perturbation, FGSM | IterativeAttack)
-        and table.unit == "default" and p.norm == "linf" and p.source_card is None
+        name: (attack, budgets) for name, (attack, budgets) in attacks.items()
+        if isinstance(attack, FGSM | IterativeAttack) and attack.norm == "linf" and attack.source_card is None
     }  # fmt: skip
 
 
-def _iterative_attacks(card: Card) -> Mapping[str, SweepTable]:
-    return {
-        name: table for name, table in _linf_attacks(card).items() if isinstance(table.perturbation, IterativeAttack)
-    }
+def first_member(perturbation: Perturbation) -> Perturbation:
+    """Return the first attack of an ensemble; any other perturbation itself."""
+    return perturbation.members(10)[0] if isinstance(perturbation, AutoAttack) else perturbation
+
+
+def iterative_attacks(sweeps: Mapping[str, SweepTable]) -> dict[str, Perturbation]:
+    """Return those of these attacks that take several steps."""
+    return {name: attack for name, (attack, _) in linf_attacks(sweeps).items() if isinstance(attack, IterativeAttack)}
 
 
 def _max_budget(card: Card) -> float:
     """Return the largest budget of these attacks."""
-    sizes = [
-        size for table in _linf_attacks(card).values() for size in table.strengths if isinstance(size, int | float)
-    ]
+    sizes = [budget for _, budgets in linf_attacks(card.file.sweeps).values() for budget in budgets]
     return float(max(sizes, default=0) or EPSILON)
 
 

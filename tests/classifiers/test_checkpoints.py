@@ -394,6 +394,7 @@ def test_other_floats_are_computed_with_in_float32_and_said(tmp_path, dtype):
     with torch.inference_mode():
         torch.testing.assert_close(module(IMAGES), NET(IMAGES), rtol=0.02, atol=0.02)
     assert {tensor.dtype for tensor in module.parameters()} == {torch.float32}
+    assert all(torch.equal(tensor, state[name].to(tensor.dtype)) for name, tensor in module.state_dict().items())
     assert said == [f"weights of {str(dtype).removeprefix('torch.')} are converted to float32"]
 
 

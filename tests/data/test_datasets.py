@@ -369,6 +369,14 @@ def test_a_data_table_that_means_nothing_is_refused(table, message):
         DataSpec.model_validate(table)
 
 
+def test_a_data_table_is_frozen_and_written_back():
+    """Catches: data that change after their key was computed, or that a file does not restore."""
+    spec = DataSpec.model_validate({"name": "mnist", "split": {"kind": "kfold", "k": 5, "fold": 2}})
+    assert DataSpec.model_validate(spec.model_dump()) == spec
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.name = "digits"
+
+
 # The real arrays
 
 

@@ -33,7 +33,7 @@ def card(tmp_path, own_path):
 
 
 @pytest.fixture
-def open_workspace(card):
+def workspace(card):
     return helpers.open_workspace(card.path)
 
 
@@ -243,6 +243,9 @@ def test_a_baseline_that_is_not_as_it_was_written_gates_nothing(card, swept, dam
     baseline.write(card.baseline, "tiny", accepted(swept, 1))
     assert len(baseline.read(card.baseline).accepted) == 1
     damage(card.baseline)
+    if damage.__name__ == "forged":  # the gate alone would refuse other labels as another protocol
+        with pytest.raises(GateError, match=said):
+            baseline.read(card.baseline)
     decision = decide(card, swept.__getitem__)
     assert decision.outcome == "error"
     assert said in decision.message

@@ -122,6 +122,7 @@ def test_tails_and_quantiles_are_scipys(freedom, alpha):
     z = np.linspace(-6, 8, 29)
     assert paired_stats.upper_tail(z) == pytest.approx(stats.norm.sf(z), rel=1e-12)
     assert paired_stats.normal_quantile(alpha) == pytest.approx(stats.norm.isf(alpha), abs=1e-9)
+    assert paired_stats.normal_quantile(5e-5) == pytest.approx(stats.norm.isf(5e-5))
     assert retraining_stats.t_quantile(alpha, freedom) == pytest.approx(stats.t.isf(alpha, freedom), rel=1e-6, abs=1e-9)
     assert retraining_stats.t_tail(1.3, freedom) == pytest.approx(stats.t.sf(1.3, freedom), rel=1e-9)
 

@@ -173,8 +173,9 @@ def test_waived_claims_catch_nothing(make):
 )  # fmt: skip
 def test_what_no_table_could_show_is_refused(make, card, classes, said):
     """Catches: a table that is empty and green; a level beyond the classes that is taken for all of them."""
-    with pytest.raises((CardError, MutationError), match=said):
+    with pytest.raises((CardError, MutationError), match=said) as caught:
         mutate(make(card), classes=classes)
+    assert isinstance(caught.value, MutationError) == (classes == (2.0, 11.0))
 
 
 def test_a_recipe_that_starts_by_command_or_fails_is_said(make, monkeypatch):
@@ -283,7 +284,7 @@ def test_what_is_kept_is_shown_until_something_changes(project):
 
 
 @pytest.fixture(scope="module")
-def open_workspace(tmp_path_factory):
+def workspace(tmp_path_factory):
     return Workspace(Store(tmp_path_factory.mktemp("store")), data_root())
 
 

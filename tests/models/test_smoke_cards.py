@@ -27,7 +27,7 @@ PARSEVAL = ["digits-parseval", "digits-parseval-adv"]
 
 
 @pytest.fixture(scope="module")
-def open_workspace(tmp_path_factory):
+def workspace(tmp_path_factory):
     return Workspace(Store(tmp_path_factory.mktemp("store")), data_root())
 
 

@@ -572,8 +572,9 @@ REFUSED = {
 @pytest.mark.parametrize(("fit", "settings", "arguments", "said"), REFUSED.values(), ids=REFUSED)
 def test_what_a_recipe_cannot_train_with_is_refused(tmp_path, fit, settings, arguments, said):
     """Catches: a misspelt word that is another one's default (a card has no types), a traceback for what is missing."""
-    with pytest.raises((TrainingError, ValueError), match=said):
+    with pytest.raises((TrainingError, ValueError), match=said) as caught:
         fit(smooth().float(), IMAGES, job(tmp_path, **settings), **{**QUICK, **arguments})
+    assert isinstance(caught.value, TrainingError) == any(word in said for word in ("needs", "teacher", "nosie"))
 
 
 @pytest.mark.parametrize("epoch", [0, 2])

@@ -265,7 +265,8 @@ def undetected(module, inputs, labels, decision, attack, epsilon):
         perturbed = attack.prepare(batch)(epsilon, torch.empty_like(inputs))
         assert (perturbed - inputs).abs().max() <= epsilon + 1e-6
         logits = module(perturbed)
-        return (decision.log_passed(logits) >= decision.log_threshold) & (decision.predictions(logits) != labels)
+        accepted = decision.log_passed(logits).exp() >= 1 - decision.threshold
+        return accepted & (decision.predictions(logits) != labels)
 
 
 @pytest.mark.parametrize("kind", ["null", "2n"])

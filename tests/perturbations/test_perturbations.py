@@ -170,6 +170,7 @@ def test_kinds_are_listed_by_their_own_name():
         low, high = perturbation.strength_range
         assert low <= 0 <= high
         assert perturbation.strength_name
+    assert PERTURBATIONS["clean"]().strength_range == (0, 0)
 
 
 @pytest.mark.parametrize(

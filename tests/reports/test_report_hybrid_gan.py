@@ -19,7 +19,7 @@ from reports.hybrid_gan.paper import PAPER
 from reports.hybrid_gan.protocol import CLASSIFIERS, SCALES, TARGETS
 from reports.paper import MEASURED, RUNS
 from reports.rows import packed, unpacked
-from reports.running import Run
+from reports.running import Run, write_cards
 from reports.verdicts import judge
 from robustness import engines
 from robustness.cards import load
@@ -199,6 +199,17 @@ def test_networks_train_for_the_published_epochs_and_clean_twins_for_as_many_upd
     }
     assert epochs["clean-vgg19_bn"] == 2 * 53
     assert epochs["clean-resnet50"] == 2 * 99
+
+
+def test_every_card_is_valid(tmp_path):
+    """Catches: a key that no card may hold, or two cards of one name, that only a run of days would show."""
+    short = SCALES["short"]
+    targets, trained = (make("cifar10", short) for make in (protocol.targets, protocol.trained))
+    judged = protocol.attacked(SimpleNamespace(source="cifar10", scale=short), trained)
+    tables = {**targets, **trained, **judged, **protocol.undefended(targets, short)}
+    names = [load(path).name for path in write_cards(tables, tmp_path).values()]
+    assert names == [name.replace("@", "-") for name in tables]
+    assert len(trained) == 12
 
 
 def test_targets_and_networks_are_the_paper_s():

@@ -295,3 +295,10 @@ def test_the_first_page_shows_the_largest_scale():
     assert f"## {other}, scale short: Table 3" not in more
     headings = [line for text in made.values() for line in text.splitlines() if line.startswith("## ")]
     assert all("scale" in line.lower() or line == "## At a glance" for line in headings)
+
+
+def test_cards_that_do_not_change_are_not_rewritten(tmp_path):
+    """Catches: cards that are new to the second run."""
+    tables = protocol.cards("cifar10", protocol.SCALES["short"], 0)
+    before = {path: path.stat().st_mtime_ns for path in write_cards(tables, tmp_path).values()}
+    assert {path: path.stat().st_mtime_ns for path in write_cards(tables, tmp_path).values()} == before

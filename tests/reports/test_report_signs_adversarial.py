@@ -68,6 +68,11 @@ def test_the_twin_is_the_undefended_network_of_the_same_seed(evidence_of, result
 def test_the_page_shows_the_numbers_of_the_file(smoke, result):
     """Catches: a page of other numbers than the file's."""
     text = (smoke(PAPER) / "signs-adversarial.md").read_text(encoding="utf-8")
+    about = result["provenance"]
+    assert (result["source"], result["scale"], result["seeds"]) == ("digits", "smoke", [3])
+    assert (about["data"]["tested on"]["n"], about["data"]["trained on"]["n"]) == (600, 1197)
+    assert about["device"].startswith("cpu")
+    assert {"python", "torch", "numpy", "pytest-robustness"} <= set(about["versions"])
     assert set(result["models"]) == {f"digits-3-{system}" for system in ("plain", "fgsm", "pgd")}
     assert "tested on 600 images (20 of them under PGD)" in text
     for row in unpacked(result):

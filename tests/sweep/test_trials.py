@@ -177,6 +177,7 @@ def test_numbers_are_those_of_plain_pytorch_whatever_the_threads(make):
     assert np.array_equal(swept[0].predictions, plain(module))
     named = trials.SHARES_STATE if make in KEEPING else None
     assert {evidence.provenance.get("keeps_state") for evidence in swept} == {named}
+    assert not named or all(evidence.provenance["doubts"] == [trials.KEEPS_STATE] for evidence in swept)
 
 
 @pytest.mark.parametrize("make", KEEPING)
