@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from robustness.perturbations.apgd import APGD, TargetedAPGD
 from robustness.perturbations.attack import Attack, Norm
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MISLED_BY = "misled by "
 """Begins the note on how many images a member misled."""
+
+
+Member = Literal["apgd", "apgd-t", "fab", "square"]
 
 
 class AutoAttack(Attack):
@@ -41,6 +44,8 @@ class AutoAttack(Attack):
 
     >>> [member.kind for member in AutoAttack().members(10)]
     ['apgd', 'apgd-t', 'fab', 'square']
+    >>> [member.kind for member in AutoAttack(attacks=("apgd", "apgd-t"), steps=20).members(10)]
+    ['apgd', 'apgd-t']
     """
 
     kind: Literal["autoattack"] = "autoattack"
@@ -48,6 +53,8 @@ class AutoAttack(Attack):
     """Norm of the ball of radius ε."""
     version: Literal["standard", "rand"] = "standard"
     """``standard``, or ``rand`` for models with random outputs."""
+    attacks: Annotated[tuple[Member, ...], Field(min_length=1)] = ("apgd", "apgd-t", "fab", "square")
+    """The members of ``standard``, in their order; fewer are cheaper, and the result is no longer AutoAttack's."""
     steps: PositiveInt = 100
     """Steps of each run of the attacks with gradients."""
     queries: PositiveInt = 5000
@@ -61,6 +68,14 @@ class AutoAttack(Attack):
     family: ClassVar[str] = "attack"
     strength_name: ClassVar[str] = "ε"
     scalable: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _check(self) -> AutoAttack:
+        if len(set(self.attacks)) < len(self.attacks):
+            raise ValueError(f"`attacks` must name each attack once, got {list(self.attacks)}")
+        if self.version == "rand" and self.attacks != type(self).model_fields["attacks"].default:
+            raise ValueError('`attacks` are those of version = "standard"; remove `attacks` or version = "rand"')
+        return self
 
     @property
     def strength_range(self) -> tuple[float, float]:
@@ -77,17 +92,14 @@ class AutoAttack(Attack):
         if self.version == "rand":
             plain = APGD(norm=self.norm, steps=self.steps, eot=self.eot)
             return [plain, plain.model_copy(update={"loss": "dlr" if classes > 2 else "margin"})]
-        return [
-            APGD(norm=self.norm, steps=self.steps),
-            TargetedAPGD(
-                norm=self.norm,
-                steps=self.steps,
-                target_classes=self.target_classes,
-                loss="dlr" if classes > 3 else "margin",
-            ),
-            FAB(norm=self.norm, steps=self.steps, target_classes=self.target_classes),
-            Square(norm=self.norm, queries=self.queries),
-        ]
+        targeted = {"norm": self.norm, "steps": self.steps, "target_classes": self.target_classes}
+        attacks: dict[Member, Perturbation] = {
+            "apgd": APGD(norm=self.norm, steps=self.steps),
+            "apgd-t": TargetedAPGD(**targeted, loss="dlr" if classes > 3 else "margin"),
+            "fab": FAB(**targeted),
+            "square": Square(norm=self.norm, queries=self.queries),
+        }
+        return [attacks[name] for name in self.attacks]
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw a seed per image."""

@@ -12,7 +12,6 @@ from pydantic import AfterValidator, Field
 from robustness.errors import MissingLibrary, nearest
 from robustness.perturbations.attack import Attack
 from robustness.perturbations.base import Batch, Perturb
-from robustness.util import rng_state
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,6 +77,7 @@ class External(Attack):
         import torch
 
         from robustness.perturbations.gradients import InputCopier
+        from robustness.util import rng_state
 
         make = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art}[self.library]
         attack = make(self, InputCopier(batch.attacked), batch, self._found())

@@ -11,7 +11,7 @@ from typing import Any
 from robustness.cards import Card
 from robustness.classifiers import libraries, weights
 from robustness.errors import ModelError
-from robustness.util import rng_state, source_files
+from robustness.util import source_files
 from robustness.util.hashing import sha256_json
 from robustness.workspace.context import Context
 from robustness.workspace.images import ImageSets
@@ -52,6 +52,7 @@ def _call_factory(context: ImageSets, card: Card, key: str) -> tuple[bytes, dict
     """Call a card's factory with two seeds; return its weights as a file, and metadata that say if they are random."""
     from robustness.classifiers import build
     from robustness.classifiers.file_reads import FileReads
+    from robustness.util import rng_state
 
     model = card.file.model
     seed = model.seed or 0

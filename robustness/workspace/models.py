@@ -16,7 +16,7 @@ from robustness import cards
 from robustness.cards import Card
 from robustness.classifiers import libraries, weights
 from robustness.errors import AGAIN, CardError, DataMissing, ModelError, TrainingError
-from robustness.mutations import operators
+from robustness.mutations import training_data
 from robustness.util import paths, source_files
 from robustness.util.file_stat import is_settled
 from robustness.util.hashing import sha256_json
@@ -218,7 +218,7 @@ def recipe_hash(models: Models, card: Card, behind: tuple[Path, ...] = ()) -> st
         **({"adaptation": adaptation} if (adaptation := card.file.model.adaptation) else {}),
         "recipe": recipe.model_dump(exclude={"start", "needs"}),
         "images": (
-            images := operators.mutate_training_data(models.images(card, "train"), card.overrides.mutation)
+            images := training_data.mutate_training_data(models.images(card, "train"), card.overrides.mutation)
         ).fingerprint,
         "sources": source_files.hash_files(closure.files.values(), card.project),
     }
@@ -256,7 +256,7 @@ def _train(models: Models, card: Card, key: str, label: str) -> Path:
     from robustness.workspace import recipes
 
     assert card.file.recipe is not None
-    images = operators.mutate_training_data(models.images(card, "train"), card.overrides.mutation)
+    images = training_data.mutate_training_data(models.images(card, "train"), card.overrides.mutation)
     needs = {name: copy.deepcopy(models.classifier(other).module) for name, other in needed(card).items()}
     checkpoint = models.store.checkpoint(key)
     with models.progress(label) as progress:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from robustness.errors import ModelError
-from robustness.mutations import kinds, operators
+from robustness.mutations import kinds, operators, training_data
 from robustness.mutations.kinds import KINDS, Mutation, MutationError
 
 NOTHING = {"noise": 0, "pruning": 0, "rounding": 16, "classes": 1, "normalisation": 0, "layer": 0}
@@ -125,7 +125,7 @@ def test_shifted_labels_are_so_many_and_off_by_one():
     """Catches: labels drawn anew, of which some stay right; a last class that runs over; images that change."""
     images = helpers.digits(per_class=10)
     for share in (0.0, 0.2, 1.0):
-        got = operators.mutate_training_data(images, Mutation("labels", share))
+        got = training_data.mutate_training_data(images, Mutation("labels", share))
         moved = (got.labels - images.labels) % 10
         assert Counter(moved.tolist()) == +Counter({1: round(share * 100), 0: 100 - round(share * 100)})
         assert np.array_equal(got.batch(0, 100), images.batch(0, 100))
@@ -136,10 +136,10 @@ def test_fewer_images_are_of_every_class_alike():
     """Catches: a class that is lost, or the first images taken, which may be of one class."""
     images = helpers.digits(per_class=10)
     for share, per_class in ((0.3, 3), (0.001, 1)):
-        fewer = operators.mutate_training_data(images, Mutation("data", share))
+        fewer = training_data.mutate_training_data(images, Mutation("data", share))
         assert np.bincount(fewer.labels).tolist() == [per_class] * 10
     for nothing in (Mutation("data", 1.0), Mutation("noise", 1.0), None):
-        assert operators.mutate_training_data(images, nothing) is images
+        assert training_data.mutate_training_data(images, nothing) is images
 
 
 def test_an_exported_file_has_weights_or_says_that_it_has_none():
@@ -194,7 +194,7 @@ def test_what_cannot_be_done_is_refused(text, said):
 def test_a_damaged_card_is_another_model_and_only_then(own_path, tmp_path):
     """Catches: evidence of a damaged model kept under the undamaged one's key, or one level's under another's."""
     card = found_models.card(tmp_path, 'factory = "net:net"', "seed = 1", net=NET)
-    of = found_models.workspace(tmp_path)
+    of = found_models.open_workspace(tmp_path)
     damage = [Mutation("noise", 0.5), Mutation("noise", 0.7), Mutation("noise", 0.5, 1), Mutation("classes", math.inf)]
     keys = {of.key(card, "normal"), *(of.key(card.mutated(each), "normal") for each in damage)}
     assert len(keys) == 1 + len(damage)

@@ -56,3 +56,17 @@ def test_warm_run(project):
         assert found & HEAVY == set()
     assert project.entries() == before
     assert project.logged("modules") == project.logged("trainings") == []
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "robustness.workspace.workspace, robustness.claims, robustness.cards.selection, robustness.plugin.state",
+        "robustness.reporting.writers, robustness.reporting.terminal, robustness.reporting.build",
+        "robustness.perturbations.external, robustness.plugin.xdist_scheduler",
+    ],
+)
+def test_modules_of_a_warm_run(modules):
+    """Catches: an import at the top of a module, which the whole run above shows without its place."""
+    code = f"import sys, json, {modules}; print(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    assert set(json.loads(helpers.run(code))) & HEAVY == set()

@@ -483,7 +483,7 @@ def test_pictures_of_a_model_with_random_weights(tmp_path):
     """Catches: pictures that a card with a seed never gets, and advice to train what has no recipe."""
     net = "from torch import nn\ndef Net(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))"
     card = found_models.card(tmp_path, 'factory = "net_of_pictures:Net"', "seed = 0", net_of_pictures=net)
-    workspace = found_models.workspace(tmp_path)
+    workspace = found_models.open_workspace(tmp_path)
     evidence = workspace.evidence(card, "normal")
     named = EvidenceReference(key=workspace.key(card, "normal"), digest=evidence.digest)
     said = SweepReport.model_construct(name="normal", evidence=named)

@@ -98,7 +98,7 @@ def test_a_perturbation_that_breaks_later_is_found_with_a_warm_store(tmp_path):
     fgsm.write_text(
         text.replace(
             "return steepest_direction(ascent, self.norm, out=ascent)",
-            "return 1.3 * steepest_direction(found, self.norm)",
+            "return 1.3 * steepest_direction(ascent, self.norm)",
         )
     )
     code, said = run()
