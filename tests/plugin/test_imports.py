@@ -1,5 +1,9 @@
 """What the plugin costs: modules that nobody asked for are not imported."""
 
+import json
+
+import helpers
+import pytest
 from plugin_project import HOOK
 
 HEAVY = {"torch", "torchvision", "sklearn", "scipy", "matplotlib", "hypothesis", "pandas", "tqdm", "tomlkit"}
