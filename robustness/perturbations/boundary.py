@@ -32,8 +32,8 @@ class ClosestExamples:
     The closest example of each image of a batch, (N, C, H, W), and its distance, (N,).
 
     An example of an image that is misled without a change is the image, at distance 0. Images of which none is known
-    have infinite distance. Padding counts as misled. ``masked`` images have no gradient: none towards any class where
-    the runs begin, or none at any iterate of an image without an example.
+    have infinite distance. Padding counts as misled. ``masked`` images have no gradient: none towards any class at the
+    first steps, or none at a later step of a search that ends without an example.
     """
 
     def __init__(self, batch: Batch, rule: StepRule, clean_logits: Tensor) -> None:
@@ -81,7 +81,7 @@ class ClosestExamples:
         return misleads(logits, labels, None, self._batch.decision, "cross_entropy") | ~logits.isfinite().all(1)
 
     def _linearised(self, images: Tensor, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the target's score less the label's, (n,), its gradient, and whether that is zero; 0 for NaN."""
+        """Return the target's score less the label's, its gradient, and where that is zero; both 0 if not finite."""
         batch, size = self._batch, self._batch.at_once or len(images)
         labels, values, normals = batch.labels[rows], [], []
         for start in range(0, len(images), size):

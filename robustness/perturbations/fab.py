@@ -74,15 +74,15 @@ class FAB(Attack):
 
     A step goes η times the way from the iterate to the hyperplane on which the linearised logits of label and target
     are equal, within [0, 1], mixed with a step of the same kind from the image itself, whose weight is at most α_max
-    (equations 7 to 10). An iterate that is misclassified is an example; the next step begins at β times its change.
+    (the paper's algorithm 1). An iterate that is misclassified is an example; the next step begins at β times its
+    change.
 
     The search depends on no budget: it is done once per batch, and every strength ε shows the closest example if its
     distance is at most ε, else the image itself. Runs after the first (``restarts``) begin at random points at
     distance ε/2, with each strength anew, for the images that have no example within it.
 
-    It follows AutoAttack's implementation, which differs from the paper in these starts (the paper's lie within the
-    distance of the best example) and has no final search between image and example. The classes are compared by the
-    decision's scores; whether a detector rejects the example does not count.
+    It follows AutoAttack's implementation, which leaves out the paper's final search between image and example. Classes
+    are compared by the decision's scores; whether a detector rejects the example does not count.
 
     >>> FAB(norm="l2").strength_range
     (0.0, inf)
