@@ -24,7 +24,6 @@ from robustness.sweep.runner import run_sweep
 
 EVERY = pytest.mark.parametrize("name", NAMES)
 SEVERITY = pytest.mark.parametrize("severity", range(1, 6))
-# Both draw a number per value of the image, so its share of 0 and 1 decides how many values change.
 CHANNELS = pytest.mark.parametrize("channels", [1, 3])
 
 
