@@ -26,7 +26,7 @@ METRICS = ("accuracy", "precision", "recall", "transferability")
 # Families under which every card must claim all metrics, whatever model the images are made on.
 PERTURBATIONS = {"noise": "noise", "fgsm": "FGSM", "attack": "PGD and other attacks", "gan": "GAN"}
 # All families, and their names on the page.
-FAMILIES = {"clean": "none", **PERTURBATIONS, "natural": "natural changes"}
+FAMILIES = {"clean": "none", **PERTURBATIONS, "natural": "natural changes", "corruption": "common corruptions"}
 ON_ITSELF = "attacks of several steps are made on the model itself"
 # Why a card has no thresholds under some perturbation or for some metric, by its name.
 REASONS = dict.fromkeys(

@@ -8,6 +8,7 @@ from typing import Any
 
 from robustness.cards import renames
 from robustness.errors import CardError, nearest
+from robustness.perturbations.common_corruptions.severities import NAMES
 
 Shape = tuple[int, int, int]
 """Channels, height and width."""
@@ -109,11 +110,17 @@ def _thorough(shape: Shape) -> Sweeps:
     }
 
 
+def _corruptions(shape: Shape) -> Sweeps:
+    """Return the 15 common corruptions and the 4 extra ones; their severities fit the size of the images."""
+    return {name: {"kind": "corruption", "name": name, "strengths": [1, 2, 3, 4, 5]} for name in NAMES}
+
+
 PROFILES: dict[str, Callable[[Shape], Sweeps]] = {
     "default": _default,
     "quick": _quick,
     "paper": _paper,
     "thorough": _thorough,
+    "corruptions": _corruptions,
 }
 """To add a profile: a function of the images' shape, and a line here; a project's own stand in its pyproject.toml."""
 

@@ -52,6 +52,7 @@ DATASETS: Registry[DatasetReader] = Registry(
         "folder": "robustness.data.folder:READER",
         "parquet": "robustness.data.parquet:READER",
         "huggingface": "robustness.data.huggingface:READER",
+        "cifar10-c": "robustness.data.cifar10_c:READER",
         "torchvision:SET": "robustness.data.torchvision_sets:READER",
     },
     _problem,

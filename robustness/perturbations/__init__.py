@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from robustness.perturbations.advgan import AdvGAN, ConditionalAdvGAN
     from robustness.perturbations.apgd import APGD, TargetedAPGD
     from robustness.perturbations.clean import Clean
+    from robustness.perturbations.common_corruptions.corruption import CommonCorruption
     from robustness.perturbations.corruptions import Brightness, Contrast, GaussianBlur, Rotation, Translation
     from robustness.perturbations.external import External
     from robustness.perturbations.fab import FAB
@@ -39,6 +40,7 @@ __all__ = [
     "Batch",
     "Brightness",
     "Clean",
+    "CommonCorruption",
     "ConditionalAdvGAN",
     "Contrast",
     "External",
@@ -92,6 +94,7 @@ PERTURBATIONS: Registry[type[Perturbation]] = Registry(
         "rotation": "robustness.perturbations.corruptions:Rotation",
         "translation": "robustness.perturbations.corruptions:Translation",
         "gaussian-blur": "robustness.perturbations.corruptions:GaussianBlur",
+        "corruption": "robustness.perturbations.common_corruptions.corruption:CommonCorruption",
         "external": "robustness.perturbations.external:External",
     },
     _problem,

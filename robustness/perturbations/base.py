@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Perturb = Callable[["float | Tensor", "Tensor"], "Tensor"]
 """Writes the images perturbed at a strength (one number, or one an image) into a buffer and returns it."""
 
-FAMILIES = ("clean", "noise", "natural", "fgsm", "attack", "gan")
+FAMILIES = ("clean", "noise", "natural", "corruption", "fgsm", "attack", "gan")
 """The suites that hold a perturbation's claims, by what it does; "gan" is for `AdvGAN` and its subclasses."""
 
 
@@ -104,6 +104,7 @@ class Perturbation(BaseModel, ABC):
         limits: The smallest and the largest strength.
         strength_name: The symbol of the strength in tables: "ε".
         meaning: What a strength is, as the end of a sentence that begins with "a strength".
+        whole: Whether strengths are whole numbers.
         scalable: Whether a strength is how far pixels move, so that each image may have its own.
         uses_model: Whether a model decides how pixels change, so that examples of one model can be sent to another.
         side_by_side: Whether several threads may perturb at once.
@@ -116,6 +117,7 @@ class Perturbation(BaseModel, ABC):
     limits: ClassVar[tuple[float, float]] = (0.0, 1.0)
     strength_name: ClassVar[str]
     meaning: ClassVar[str] = "is a fraction of the pixel range"
+    whole: ClassVar[bool] = False
     scalable: ClassVar[bool] = False
     uses_model: ClassVar[bool] = True
     side_by_side: ClassVar[bool] = True

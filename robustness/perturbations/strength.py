@@ -107,6 +107,7 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
             f"`accumulate` of {perturbation.kind} must be false for strengths in another unit or drawn per image: its "
             "noise is accumulated over the sweep's own strengths"
         )
+    _check_whole(strengths, perturbation)
     low, high = perturbation.strength_range if unit not in RATIOS else (-60.0, 200.0)
     for strength in strengths:
         for value in strength.uniform if isinstance(strength, StrengthDistribution) else (strength,):
@@ -126,6 +127,15 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
     if repeated := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(f"`strengths` must differ from each other, got {', '.join(repeated)} more than once")
     return tuple(strengths)
+
+
+def _check_whole(strengths: Sequence[Strength], perturbation: Perturbation) -> None:
+    for strength in strengths:
+        if perturbation.whole and (isinstance(strength, StrengthDistribution) or not float(strength).is_integer()):
+            raise ValueError(
+                f"`strengths` of {perturbation.kind} must be whole numbers, got {name(strength)}; "
+                f"{perturbation.strength_name} {perturbation.meaning}"
+            )
 
 
 def signal_to_noise_ratio(inputs: Tensor, perturbed: Tensor) -> Tensor:

@@ -91,6 +91,8 @@ class _ContractProbe:
         low, high = self._perturbation.strength_range
         if isinstance(self._perturbation, STG):
             return st.integers(0, 20).map(float)
+        if self._perturbation.whole:
+            return st.integers(int(low), int(high)).map(float)
         return st.floats(max(low, -10.0), min(high, 10.0), width=32)
 
     def violation(self, contract: str, strength: float, seed: int) -> str:

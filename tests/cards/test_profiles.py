@@ -40,7 +40,7 @@ def test_strengths_fit_the_images():
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        ({}, "no such profile; known: default, quick, paper, thorough; did you mean 'quick'?"),
+        ({}, "no such profile; known: default, quick, paper, thorough, corruptions; did you mean 'quick'?"),
         ({"qick": {}}, "must have a table per sweep"),
         ({"qick": 3}, "must have a table per sweep"),
         ({"qick": {"kind": "gaussian", "strengths": [0.1]}}, "must have a table per sweep"),
@@ -85,7 +85,7 @@ ARRAY = 'name = "array"\nfile = "far.npz"'
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"quick"', '"quik"', "known: default, quick, paper, thorough; did you mean 'quick'?"),
+        ('"quick"', '"quik"', "known: default, quick, paper, thorough, corruptions; did you mean 'quick'?"),
         ('"quick"', "3", "profile = 3"),
         ('"quick"', '"quick"\nshape = [28, 28]', "add shape = [channels, height, width], got [28, 28]"),
         ('name = "digits"', ARRAY, "its strengths depend on the image size; add shape ="),

@@ -12,16 +12,26 @@ from torch import nn
 
 from robustness.classifiers.modules import state_hash
 from robustness.decisions import Argmax, Null
-from robustness.perturbations import PERTURBATIONS, PGD, Batch, External, GaussianNoise, UniformNoise
+from robustness.perturbations import (
+    PERTURBATIONS,
+    PGD,
+    Batch,
+    CommonCorruption,
+    External,
+    GaussianNoise,
+    UniformNoise,
+)
+from robustness.perturbations.common_corruptions.severities import NAMES
 from robustness.util.rng import Purpose, generator
 from robustness.workspace import generators
 
 SETTINGS = settings(deadline=None, max_examples=20)
-SHORT = {"fab": {"steps": 3}, "square": {"queries": 5}}
+SHORT = {"fab": {"steps": 3}, "square": {"queries": 5}, "corruption": {"name": "fog"}}
 EXAMPLES = [
     *(kind(**SHORT.get(name, {})) for name, kind in PERTURBATIONS.items() if kind is not External),
     GaussianNoise(bound=1.0),
     GaussianNoise(bound=0.1),
+    *(CommonCorruption(name=name) for name in NAMES if name != "fog"),
 ]
 EVERY = pytest.mark.parametrize("perturbation", EXAMPLES, ids=repr)
 NOISES = pytest.mark.parametrize("perturbation", [p for p in EXAMPLES if p.family == "noise"], ids=repr)
@@ -51,7 +61,7 @@ def batch_of(perturbation, seed, count=5):
 def strength_of(perturbation, share):
     low, high = perturbation.strength_range
     strength = low + share * (min(high, 24) - low)
-    return float(round(strength)) if perturbation.kind == "stg" else strength
+    return float(round(strength)) if perturbation.whole or perturbation.kind == "stg" else strength
 
 
 @EVERY

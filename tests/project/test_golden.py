@@ -41,6 +41,8 @@ SWEEPS = {
     "rotation": 'kind = "rotation"\nstrengths = [15]',
     "shift": 'kind = "translation"\nstrengths = [2]',
     "blur": 'kind = "gaussian-blur"\nstrengths = [1]',
+    "fog": 'kind = "corruption"\nname = "fog"\nstrengths = [1, 5]',
+    "jpeg": 'kind = "corruption"\nname = "jpeg-compression"\nstrengths = [5]',
     "gan": 'kind = "advgan"\nsteps = 3\nstrengths = [0.1]',
     "conditional": 'kind = "conditional-advgan"\nsteps = 3\nstrengths = [0.1]',
     "from-other": 'kind = "fgsm"\nsource = "other.toml"\nstrengths = [0.1]',

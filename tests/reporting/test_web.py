@@ -324,6 +324,28 @@ def test_the_transfer_matrix(load_card):
     assert "transferability of gaussian at 0.3" in page(document)
 
 
+def test_corruptions_are_a_map_of_severities(load_card):
+    """Catches: severities in the order of their texts, a sweep's numbers in another's row, "—" for 0, one row alone."""
+    document = report(load_card)
+    model = document.models[0]
+    template = model.sweeps.pop()
+    assert heatmaps.corruptions(model) is None
+    for name, values in (("fog", {"1": 0.9, "10": 0.0}), ("snow", {"2": 0.5, "1": None})):
+        sweep = template.model_copy(update={"name": name, "kind": "corruption", "gallery": []}, deep=True)
+        sweep.cells = sweep.cells[: len(values)]
+        for cell, (severity, value) in zip(sweep.cells, values.items(), strict=True):
+            cell.strength, cell.metrics["accuracy"].value = severity, value
+        model.sweeps.append(sweep)
+    heat = heatmaps.corruptions(model)
+    assert heat.columns == ["1", "2", "10"]
+    assert {name: [cell.text for cell in cells] for name, cells in heat.rows} == {
+        "fog": ["0.900", "—", "0.000"],
+        "snow": ["—", "0.500", "—"],
+    }
+    assert heat.rows[0][1][2].share == 1
+    assert len(Tree(page(document)).of("table", **{"class": "heat corruptions"})) == 1
+
+
 # ------------------------------------------------------------------ verdict
 
 

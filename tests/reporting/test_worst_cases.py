@@ -127,7 +127,7 @@ def test_the_worst_case_falls_and_is_below_every_attack(rates, seed):
 @pytest.mark.parametrize("kind", sorted(PERTURBATIONS))
 def test_only_attacks_with_a_budget_have_a_ball(kind):
     """Catches: a perturbation whose strength is no radius among the attacks of a worst case."""
-    required = {"external": {"library": "foolbox", "attack": "LinfPGD"}}
+    required = {"external": {"library": "foolbox", "attack": "LinfPGD"}, "corruption": {"name": "fog"}}
     perturbation = PERTURBATIONS[kind](**required.get(kind, {}))
     attacks = {"fgsm", "ifgsm", "pgd", "adaptive-pgd", "apgd", "apgd-t", "fab", "square", "autoattack"}
     attacks |= {"advgan", "conditional-advgan"}

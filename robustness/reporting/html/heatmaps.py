@@ -1,4 +1,4 @@
-"""Matrices as tables of shaded numbers: confusion, attractors and transfer; `templates/figures.html` draws them."""
+"""Matrices as tables of shaded numbers, which `templates/figures.html` draws: confusion, attractors, transfer, …"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from robustness.reporting.report import ModelReport, RunReport
-from robustness.reporting.sweep_report import Confusion, SweepReport
+from robustness.reporting.sweep_report import Confusion, NumberReport, SweepReport
 from robustness.reporting.table_rows import PAGE, labelled_cells
 
 TRANSFER = ("transferability", "selective_transferability")
@@ -68,6 +68,25 @@ def attractors(model: ModelReport, sweep: SweepReport) -> Heatmap | None:
         for strength, drawn in rows.items()
     ]
     return Heatmap("strength \\ predicted as", columns, shaded)
+
+
+def corruptions(model: ModelReport) -> Heatmap | None:
+    """Return the accuracy by common corruption (row) and severity (column), shaded by the error; None for one sweep."""
+    sweeps = [sweep for sweep in model.sweeps if sweep.kind == "corruption" and sweep.cells]
+    if len(sweeps) < 2:
+        return None
+    severities = sorted({cell.strength for sweep in sweeps for cell in sweep.cells}, key=float)
+    rows = []
+    for sweep in sweeps:
+        numbers = {cell.strength: cell.number("accuracy") for cell in sweep.cells}
+        rows.append((sweep.name, [_accuracy(numbers.get(severity)) for severity in severities]))
+    return Heatmap("corruption \\ severity", severities, rows)
+
+
+def _accuracy(number: NumberReport | None) -> HeatmapCell:
+    if number is None or number.value is None:
+        return HeatmapCell(None, "—")
+    return HeatmapCell(number.value, f"{number.value:.3f}", 1 - number.value)
 
 
 def transfers(report: RunReport) -> Iterator[tuple[str, Heatmap]]:

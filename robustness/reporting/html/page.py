@@ -74,6 +74,7 @@ def _environment() -> Environment:
         "caught_grid": caught_grid,
         "caught_sentences": caught_sentences,
         "confusion": heatmaps.confusion_heatmap,
+        "corruptions": heatmaps.corruptions,
         "curves": curves.curves,
         "frame": curves,
         "gate_grid": gate_grid,
