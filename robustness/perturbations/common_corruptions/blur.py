@@ -68,7 +68,7 @@ def glass_blur(inputs: Tensor, draws: Draws, sigma: float, distance: int, rounds
     Blur, replace each pixel by one nearby, blur again.
 
     The authors' code swaps two views of an array in one assignment, which only copies the second to the first. So does
-    this function: in each round, from the last pixel to the first, a pixel takes the present value of another that is at
+    this function: in each round, from the last pixel to the first, a pixel takes the present value of another one, at
     most ``distance`` away along each axis.
     """
     height, width = inputs.shape[-2:]
