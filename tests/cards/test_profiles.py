@@ -30,11 +30,11 @@ def test_strengths_fit_the_images():
     """Catches: one list for all sizes. The field reports 8/255 on small colour images, at most 4/255 on large ones."""
     small, colour, large = (sweeps("default", shape) for shape in ((1, 28, 28), (3, 32, 32), (3, 224, 224)))
     assert 0.3 in small["fgsm"]["strengths"]
-    assert round(8 / 255, 4) in colour["pgd"]["strengths"]
-    assert max(large["pgd"]["strengths"]) == round(4 / 255, 4)
+    assert round(8 / 255, 4) in colour["apgd"]["strengths"]
+    assert max(large["apgd"]["strengths"]) == round(4 / 255, 4)
     assert max(large["blur"]["strengths"]) > 3 * max(small["blur"]["strengths"])
-    assert list(small) == ["normal", "uniform", "fgsm", "pgd", "brightness", "contrast", "blur"]
-    assert (small["pgd"]["steps"], small["pgd"]["schedule"]) == (20, "linear")
+    assert list(small) == ["normal", "uniform", "fgsm", "apgd", "brightness", "contrast", "blur"]
+    assert sweeps("thorough", (3, 32, 32)).keys() - colour.keys() == {"autoattack", "autoattack-l2", "rotation", "shift"}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,8 @@ def test_passes_are_those_of_the_arithmetic(capsys):
     rows = listed(capsys)
     assert rows["quick", "normal"] == (3, 0)
     assert rows["quick", "fgsm"] == (3 + 1, 1)
-    assert rows["default", "pgd"] == (4 * (20 + 1) + 4, 4 * 20)
+    assert rows["quick", "pgd"] == ((20 + 1) + 1, 20)
+    assert rows["default", "apgd"][1] == 3 * (50 + 50)  # 3 of 4 strengths by bisection; the trial's model has 1 target
     assert rows["quick", "in all"] == (32, 21)
 
 
