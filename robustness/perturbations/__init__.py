@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from robustness.perturbations.fgsm import FGSM
     from robustness.perturbations.noise import GaussianNoise, UniformNoise
     from robustness.perturbations.pgd import IFGSM, PGD, AdaptivePGD
+    from robustness.perturbations.smoothing import Smoothing
     from robustness.perturbations.square import Square
     from robustness.perturbations.stg import STG
 
@@ -47,6 +48,7 @@ __all__ = [
     "Perturb",
     "Perturbation",
     "Rotation",
+    "Smoothing",
     "Square",
     "Step",
     "TargetedAPGD",
@@ -83,6 +85,7 @@ PERTURBATIONS: Registry[type[Perturbation]] = Registry(
         "apgd-t": "robustness.perturbations.apgd:TargetedAPGD",
         "autoattack": "robustness.perturbations.autoattack:AutoAttack",
         "fab": "robustness.perturbations.fab:FAB",
+        "smoothing": "robustness.perturbations.smoothing:Smoothing",
         "square": "robustness.perturbations.square:Square",
         "advgan": "robustness.perturbations.advgan:AdvGAN",
         "conditional-advgan": "robustness.perturbations.advgan:ConditionalAdvGAN",

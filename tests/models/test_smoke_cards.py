@@ -112,7 +112,14 @@ def test_the_cards_sweep_every_shipped_perturbation():
     Attacks of other libraries need these libraries.
     """
     swept = {sweep.perturbation.kind for card in SMOKE.values() for sweep in card.file.sweeps.values()}
-    costly = {"apgd", "apgd-t", "autoattack", "fab", "square"}  # thousands of passes per image: no card sweeps them yet
+    costly = {
+        "apgd",
+        "apgd-t",
+        "autoattack",
+        "fab",
+        "smoothing",
+        "square",
+    }  # thousands of passes per image: no card sweeps them yet
     assert set(PERTURBATIONS) - swept == {"clean", "external"} | costly
 
 

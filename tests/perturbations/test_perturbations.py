@@ -17,7 +17,7 @@ from robustness.util.rng import Purpose, generator
 from robustness.workspace import generators
 
 SETTINGS = settings(deadline=None, max_examples=20)
-SHORT = {"fab": {"steps": 3}, "square": {"queries": 5}}
+SHORT = {"fab": {"steps": 3}, "square": {"queries": 5}, "smoothing": {"selection_samples": 5, "samples": 20}}
 EXAMPLES = [
     *(kind(**SHORT.get(name, {})) for name, kind in PERTURBATIONS.items() if kind is not External),
     GaussianNoise(bound=1.0),
