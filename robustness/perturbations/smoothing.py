@@ -165,8 +165,8 @@ class Smoothing(Perturbation):
 
     @property
     def strength_range(self) -> tuple[float, float]:
-        """No larger radius can be certified."""
-        return 0.0, self.largest_radius
+        """No larger radius can be certified; rounded down to float32, in which strengths are drawn."""
+        return 0.0, float(np.nextafter(np.float32(self.largest_radius), np.float32(0)))
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw a seed per image."""

@@ -18,6 +18,7 @@ from robustness.data.images import from_arrays
 from robustness.decisions import Null
 from robustness.perturbations import Smoothing
 from robustness.perturbations.smoothing import certified_radius, certify
+from robustness.search import contracts
 from robustness.sweep.runner import run_sweep
 
 QUICK = {"selection_samples": 20, "samples": 200}
@@ -83,6 +84,9 @@ def test_the_largest_radius_is_that_of_unanimous_votes():
     for settings in (Smoothing(), Smoothing(sigma=1.0, samples=50, alpha=0.05)):
         due = certified_radius(settings.samples, settings.samples, settings.sigma, settings.alpha)
         assert settings.largest_radius == pytest.approx(float(due), rel=1e-9)
+        high = settings.strength_range[1]
+        assert 0.999 * due < high <= due
+        assert float(np.float32(high)) == high  # strengths are drawn in float32
 
 
 # ------------------------------------------------------------------ certificates of known classifiers
@@ -244,6 +248,7 @@ def test_a_card_claims_certified_accuracy(tmp_path):
     near, far = (claims.measure(evidence, radius, "accuracy").value for radius in ("0.01", "0.05"))
     assert near >= far
     assert near > 0
+    assert contracts.find_violations(helpers.open_workspace(path), card, "certified") == {}
     path.write_text(
         path.read_text().replace("strengths = [0.01, 0.05]\n\n[claims.c", "strengths = [0, 0.05]\n\n[claims.c")
     )
