@@ -15,7 +15,7 @@ HEAD = """# All metrics
 Generated from the program; [metrics](../metrics.md) explains how they are measured, and how to add one. *Chance level*
 is that on ten classes with equally many images: a claim must beat it. *Needs* is what a claim requires besides
 predictions: claims on the clean images, a decision that detects attacks (*detector*), the probability of every class
-(`probabilities = true`), the card of another model (`source`), a sweep.
+(`store_probabilities = true`), the card of another model (`source`), a sweep.
 """
 
 LABELS = np.arange(100) % 10

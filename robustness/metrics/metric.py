@@ -35,7 +35,7 @@ class Measurement:
 
     value: float
     interval: Interval
-    method: Literal["wilson", "delta", "normal", "delong", "influence"]
+    method: Literal["wilson", "delta", "normal", "delong", "influence", "bootstrap"]
     n: int
     successes: int | None = None
     note: str = ""

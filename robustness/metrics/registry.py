@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from robustness.errors import nearest
-from robustness.metrics import attack_success, confusion_rates, detection, image_means, roc_auc, strength_curves
+from robustness.metrics import (
+    attack_success,
+    calibration,
+    confusion_rates,
+    detection,
+    image_means,
+    roc_auc,
+    strength_curves,
+)
 from robustness.metrics.confusion import Matrix, confusion_matrix
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.metric import Measurement, Metric, MetricError
@@ -44,6 +52,7 @@ METRICS: Registry[Metric] = Registry(
             *confusion_rates.METRICS,
             roc_auc.ROC_AUC,
             image_means.LOSS,
+            *calibration.METRICS,
             *attack_success.METRICS,
             *detection.METRICS,
             *strength_curves.METRICS,

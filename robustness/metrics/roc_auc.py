@@ -24,12 +24,12 @@ def measure_micro_auc(evidence: Evidence, row: int, label: int | None, confidenc
     return Measurement(value, clipped_normal_interval(value, variance, confidence), "influence", len(evidence))
 
 
-def probabilities(evidence: Evidence) -> NDArray[np.float32]:
-    """Return the probability of every class, (S, N, K); MetricError if the evidence has none."""
+def probabilities(evidence: Evidence, metric: str = "roc_auc") -> NDArray[np.float32]:
+    """Return the probability of every class, (S, N, K), for a metric; MetricError if the evidence has none."""
     if evidence.probabilities is None:
         raise MetricError(
-            "`roc_auc` needs the probability of every class, got evidence without it; write probabilities = true in "
-            "the card"
+            f"`{metric}` needs the probability of every class, got evidence without it; write "
+            "store_probabilities = true in the card"
         )
     values: NDArray[np.float32] = evidence.probabilities
     return values

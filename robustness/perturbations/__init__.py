@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from robustness.perturbations.fgsm import FGSM
     from robustness.perturbations.noise import GaussianNoise, UniformNoise
     from robustness.perturbations.pgd import IFGSM, PGD, AdaptivePGD
+    from robustness.perturbations.smoothing import Smoothing
     from robustness.perturbations.square import Square
     from robustness.perturbations.stg import STG
 
@@ -49,6 +50,7 @@ __all__ = [
     "Perturb",
     "Perturbation",
     "Rotation",
+    "Smoothing",
     "Square",
     "Step",
     "TargetedAPGD",
@@ -85,6 +87,7 @@ PERTURBATIONS: Registry[type[Perturbation]] = Registry(
         "apgd-t": "robustness.perturbations.apgd:TargetedAPGD",
         "autoattack": "robustness.perturbations.autoattack:AutoAttack",
         "fab": "robustness.perturbations.fab:FAB",
+        "smoothing": "robustness.perturbations.smoothing:Smoothing",
         "square": "robustness.perturbations.square:Square",
         "advgan": "robustness.perturbations.advgan:AdvGAN",
         "conditional-advgan": "robustness.perturbations.advgan:ConditionalAdvGAN",

@@ -53,6 +53,8 @@ class Batch:
     generator: nn.Module | None = None
     clean_logits: Tensor | None = None
     """The logits of the unperturbed images, once they are computed."""
+    logits: Tensor | None = None
+    """The logits of the last strength, if the perturbation decides itself; else the model's on the perturbed images."""
     at_once: int | None = None
     """How many images are differentiated together; None for all."""
     marked: dict[str, Tensor] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class Perturbation(BaseModel, ABC):
         scalable: Whether a strength is how far pixels move, so that each image may have its own.
         uses_model: Whether a model decides how pixels change, so that examples of one model can be sent to another.
         side_by_side: Whether several threads may perturb at once.
+        certifies: Whether it writes logits of its own to the batch, of a bound on what an attacker may reach.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,6 +124,7 @@ class Perturbation(BaseModel, ABC):
     scalable: ClassVar[bool] = False
     uses_model: ClassVar[bool] = True
     side_by_side: ClassVar[bool] = True
+    certifies: ClassVar[bool] = False
 
     @property
     def strength_range(self) -> tuple[float, float]:

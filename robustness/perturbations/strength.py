@@ -100,14 +100,7 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
         raise ValueError(
             f"`unit` of {perturbation.kind} must be default, got image-std: its strength is not a size of pixel changes"
         )
-    if getattr(perturbation, "accumulate", False) and (
-        unit != "default" or any(isinstance(s, StrengthDistribution) for s in strengths)
-    ):
-        raise ValueError(
-            f"`accumulate` of {perturbation.kind} must be false for strengths in another unit or drawn per image: its "
-            "noise is accumulated over the sweep's own strengths"
-        )
-    _check_whole(strengths, perturbation)
+    _check_kind(strengths, perturbation, unit)
     low, high = perturbation.strength_range if unit not in RATIOS else (-60.0, 200.0)
     for strength in strengths:
         for value in strength.uniform if isinstance(strength, StrengthDistribution) else (strength,):
@@ -129,7 +122,20 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
     return tuple(strengths)
 
 
-def _check_whole(strengths: Sequence[Strength], perturbation: Perturbation) -> None:
+def _check_kind(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit) -> None:
+    """Raise ValueError for strengths that accumulated noise or a certificate does not have."""
+    if getattr(perturbation, "accumulate", False) and (
+        unit != "default" or any(isinstance(s, StrengthDistribution) for s in strengths)
+    ):
+        raise ValueError(
+            f"`accumulate` of {perturbation.kind} must be false for strengths in another unit or drawn per image: its "
+            "noise is accumulated over the sweep's own strengths"
+        )
+    if perturbation.certifies and 0 in strengths:
+        raise ValueError(
+            f"`strengths` of {perturbation.kind} must be above 0, got 0, which in every sweep is the model itself, "
+            "without noise; write 0.001"
+        )
     for strength in strengths:
         if perturbation.whole and (isinstance(strength, StrengthDistribution) or not float(strength).is_integer()):
             raise ValueError(

@@ -33,7 +33,7 @@ from robustness.reporting.sweep_report import (
 SHOWN = ("snr", "accuracy", "precision", "recall", "f1", "loss")
 """Measured in every cell, claimed or not."""
 
-NOISES = ("clean", "gaussian", "uniform")
+NO_ATTACKS = ("clean", "gaussian", "uniform", "smoothing")
 
 Outcomes = Mapping[tuple[str, str, str], ClaimOutcome]
 """By sweep, strength and metric."""
@@ -186,7 +186,7 @@ def _cell(
 
 def _compared(evidence: Evidence) -> list[str]:
     """Return the metrics that need other evidence, if it is there."""
-    attacked = evidence.clean is not None and evidence.provenance.get("perturbation", {}).get("kind") not in NOISES
+    attacked = evidence.clean is not None and evidence.provenance.get("perturbation", {}).get("kind") not in NO_ATTACKS
     return [*(["attack_success_rate"] * attacked), *(["transferability"] * (evidence.source is not None))]
 
 

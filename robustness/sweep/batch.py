@@ -181,12 +181,15 @@ class SweepBatches:
                 buffers.noise[i] = 0
                 return
         with torch.no_grad():
+            batch.logits = None
             perturbed = self.perturb(batch, perturb, i, rows, buffers.perturbed, recorder.drawn)
             searched = self._search(batch, perturbed, i, rows, recorder.drawn)
             if searched or not buffers.noise_known:
                 buffers.noise[i] = strengths_.l2_norm(perturbed - batch.inputs)
         with torch.no_grad():  # assigned by copy: a model may return a view of its input, or one reused buffer
-            buffers.logits[i] = self.check_logits(self._forward(batch.classifier, perturbed))
+            certified = batch.logits
+            logits = self._forward(batch.classifier, perturbed) if certified is None else certified
+            buffers.logits[i] = self.check_logits(logits)
 
     def _search(self, batch: Batch, perturbed: Tensor, i: int, rows: slice, drawn: np.ndarray | None) -> bool:
         """

@@ -34,7 +34,12 @@ def test_strengths_fit_the_images():
     assert max(large["apgd"]["strengths"]) == round(4 / 255, 4)
     assert max(large["blur"]["strengths"]) > 3 * max(small["blur"]["strengths"])
     assert list(small) == ["normal", "uniform", "fgsm", "apgd", "brightness", "contrast", "blur"]
-    assert sweeps("thorough", (3, 32, 32)).keys() - colour.keys() == {"autoattack", "autoattack-l2", "rotation", "shift"}
+    assert sweeps("thorough", (3, 32, 32)).keys() - colour.keys() == {
+        "autoattack",
+        "autoattack-l2",
+        "rotation",
+        "shift",
+    }
 
 
 @pytest.mark.parametrize(

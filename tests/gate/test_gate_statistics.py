@@ -255,7 +255,7 @@ def resampled(evidence, rows):
     ("metric", "method"),
     [
         *((name, "delta") for name in ("f1", "precision", "recall", "balanced_accuracy", "precision[1]", "f1[2]")),
-        *(("detection_auc", "delong"), ("roc_auc", "delong"), ("detection_precision", "delta")),
+        *(("detection_auc", "delong"), ("roc_auc", "delong"), ("detection_precision", "delta"), ("brier", "delta")),
     ],
 )
 def test_the_error_of_a_difference_is_the_bootstraps(metric, method):

@@ -37,7 +37,7 @@ ERROR = rate_metric(
 """Beside those that ship: a rate of which less is better."""
 RATES = {name: known for name, known in METRICS.items() if known.rate} | {"error": ERROR}
 OTHERS = {name: known for name, known in METRICS.items() if known.claimable and not known.rate}
-OWN_CHANCE = {"loss", "roc_auc"}
+OWN_CHANCE = {"loss", "roc_auc", "brier"}
 """Their chance levels have tests of their own in test_chance_level: they are not of a classifier that names classes."""
 
 
@@ -199,7 +199,9 @@ def test_every_interval_covers(metric, samples):
     measured = [measure_cell(sample, ROW, metric) for sample in few]
     assert 0.9 <= np.mean([m.interval.low <= truth <= m.interval.high for m in measured])
     width = np.mean([m.interval.high - m.interval.low for m in measured])
-    assert width / 2 / 1.96 == pytest.approx(np.std([m.value for m in measured]), rel=0.15)
+    # Chance raises a small calibration error; the interval reaches down to the true one (see test_calibration).
+    wider = 0.4 if metric == "ece" else 0.15
+    assert width / 2 / 1.96 == pytest.approx(np.std([m.value for m in measured]), rel=wider)
 
 
 def without(evidence: Evidence, image: int) -> Evidence:

@@ -312,9 +312,9 @@ def test_an_unknown_metric_is_told_of_all():
         parse("acuracy", 10)
     assert str(caught.value) == (
         "`metric` must be one of accuracy, balanced_accuracy, precision, precision[CLASS], recall, recall[CLASS], f1, "
-        "f1[CLASS], precision_micro, recall_micro, f1_micro, roc_auc, loss, attack_success_rate, transferability, "
-        "selective_transferability, selective_accuracy, coverage, rejection_rate, undetected_error_rate, "
-        "detection_precision, detection_auc, max_accuracy_slope, accuracy_std, accuracy_range, "
+        "f1[CLASS], precision_micro, recall_micro, f1_micro, roc_auc, loss, ece, brier, attack_success_rate, "
+        "transferability, selective_transferability, selective_accuracy, coverage, rejection_rate, "
+        "undetected_error_rate, detection_precision, detection_auc, max_accuracy_slope, accuracy_std, accuracy_range, "
         "selective_max_accuracy_slope, selective_accuracy_std, selective_accuracy_range, snr; "
         "got 'acuracy'; did you mean 'accuracy'?"
     )

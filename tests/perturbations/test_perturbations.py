@@ -26,7 +26,10 @@ from robustness.util.rng import Purpose, generator
 from robustness.workspace import generators
 
 SETTINGS = settings(deadline=None, max_examples=20)
-SHORT = {"fab": {"steps": 3}, "square": {"queries": 5}, "corruption": {"name": "fog"}}
+SHORT = {
+    "fab": {"steps": 3}, "square": {"queries": 5}, "corruption": {"name": "fog"},
+    "smoothing": {"selection_samples": 5, "samples": 20},
+}  # fmt: skip
 EXAMPLES = [
     *(kind(**SHORT.get(name, {})) for name, kind in PERTURBATIONS.items() if kind is not External),
     GaussianNoise(bound=1.0),

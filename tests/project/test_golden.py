@@ -35,6 +35,7 @@ SWEEPS = {
     "autoattack": 'kind = "autoattack"\nsteps = 5\nqueries = 20\ntarget_classes = 2\nstrengths = [0.02, 0.1]',
     "fab": 'kind = "fab"\nsteps = 3\nstrengths = [0.02, 0.1]',
     "square": 'kind = "square"\nqueries = 20\nstrengths = [0.02, 0.1]',
+    "smoothing": 'kind = "smoothing"\nselection_samples = 10\nsamples = 100\nstrengths = [0.05, 0.3]',
     "stg": 'kind = "stg"\nstrengths = [3]',
     "brightness": 'kind = "brightness"\nstrengths = [0.3]',
     "contrast": 'kind = "contrast"\nstrengths = [0.3]',

@@ -71,6 +71,7 @@ def test_a_seed_that_would_run_into_the_purpose_is_refused(seed):
         PERTURBATIONS["apgd"](restarts=3),
         PERTURBATIONS["apgd-t"](norm="l2"),
         PERTURBATIONS["fab"](restarts=2),
+        PERTURBATIONS["smoothing"](),
         PERTURBATIONS["square"](),
         PERTURBATIONS["corruption"](name="fog"),
         PERTURBATIONS["external"](library="foolbox", attack="LinfPGD"),
