@@ -192,7 +192,7 @@ class Smoothing(Perturbation):
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             smallest = torch.as_tensor(strength, dtype=radii.dtype, device=radii.device).flatten()
             batch.count(ABSTAINED, radii == -torch.inf)
-            batch.logits = _logits(votes, batch.labels, certified=(chosen == batch.labels) & (radii >= smallest))
+            batch.logits = _logits(votes, batch.labels, certified=radii >= smallest)
             return out.copy_(batch.inputs)
 
         return perturb

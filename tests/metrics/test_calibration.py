@@ -142,9 +142,12 @@ def test_equal_evidence_has_equal_intervals():
 
 def test_a_perfect_sample_is_no_certainty():
     """Catches: an interval of no width for a classifier that is sure and right on all of a few images."""
-    low, high = measured_on(np.eye(2)[[0, 1] * 20], [0, 1] * 20).interval
-    assert low == 0
-    assert high == pytest.approx(0.0876, abs=1e-3)  # Wilson's for 0 of 40
+    for sure in (1.0, 0.9999):
+        p = np.where(np.eye(2, dtype=bool)[[0, 1] * 20], sure, 1 - sure)
+        measured = measured_on(p, [0, 1] * 20)
+        assert measured.value == pytest.approx(1 - sure, abs=1e-6)
+        assert measured.interval.low <= measured.value
+        assert measured.interval.high == pytest.approx(0.0876, abs=1e-3)  # Wilson's for 0 of 40
 
 
 def test_no_images_have_neither():

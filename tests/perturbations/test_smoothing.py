@@ -276,3 +276,9 @@ def test_what_cannot_be_certified_is_refused(call, complaint):
     """Catches: a radius that is never reached, shown as an accuracy of 0; too few samples to certify anything."""
     with pytest.raises((ValueError, ValidationError), match=complaint):
         call()
+
+
+def test_one_class_alone_is_not_certified():
+    """Catches: an image without a certificate that counts as right, because no class is wrong."""
+    evidence = swept(nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), pictures([0.5], [0]))
+    assert all("must be at least 2 for a certificate" in status for status in evidence.status)
