@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -34,10 +33,10 @@ class AutoAttack(Attack):
     With fewer than four classes, where the targeted DLR is not defined, APGD-T raises the margin. The notes of each
     strength say how many images each member misled.
 
-    Strengths share their work: the smallest ε that misleads an image is found by bisection over the sweep's strengths,
-    and at every larger ε the image keeps its example. So robust accuracy never rises with ε, and an image costs about
-    log₂ of the number of strengths instead of all. An image that resists at ε is not tried at smaller ones. Without
-    ``share_strengths`` every strength is attacked for itself.
+    Strengths share their work: they are tried from the largest down, each on the images that the larger one misled, and
+    at every larger ε an image keeps the example of its smallest. So robust accuracy never rises with ε, and an image
+    costs little more than one strength at which it resists. An image that resists at ε is not tried at smaller ones.
+    Without ``share_strengths`` every strength is attacked for itself.
 
     For models with random outputs, version ``rand`` averages gradients over ``eot`` passes: APGD on cross-entropy and
     on DLR.
@@ -115,7 +114,7 @@ class AutoAttack(Attack):
 
     def _rounds(self, strengths: Sequence[object]) -> int:
         shared = self.share_strengths and all(isinstance(strength, int | float) for strength in strengths)
-        return math.ceil(math.log2(len(strengths) + 1)) if shared else len(strengths)
+        return min(1, len(strengths)) if shared else len(strengths)
 
     def prepare(self, batch: Batch) -> Perturb:
         """Compute the clean logits; the first strength attacks for all, if strengths share their work."""

@@ -1,4 +1,4 @@
-"""Attacks in turn on one batch, and the bisection of radii that lets strengths share their work."""
+"""Attacks in turn on one batch, and the ladder of radii that lets strengths share their work."""
 
 from __future__ import annotations
 
@@ -42,6 +42,14 @@ class Ensemble:
     def _misled(self, logits: Tensor, rows: Tensor | slice) -> Tensor:
         misled = misleads(logits, self.batch.labels[rows], None, self.batch.decision, "cross_entropy")
         return misled | ~logits.isfinite().all(1)
+
+    def misled(self, open_: Tensor, images: Tensor) -> Tensor:
+        """Return which of the open images, (N,), these images, (N, C, H, W), mislead."""
+        misled, rows = torch.zeros_like(open_), open_.nonzero().flatten()
+        if len(rows):
+            with torch.no_grad():
+                misled[rows] = self._misled(model_logits(self.batch.attacked, images[rows]), rows)
+        return misled
 
     def attack(self, open_: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -100,27 +108,32 @@ class Ensemble:
 
 
 class Ladder:
-    """The smallest of some radii at which each image is misled, found by bisection, and the examples of all radii."""
+    """
+    The smallest of some radii at which each image is misled, and the examples of all radii.
+
+    Radii are tried from the largest down, each on the images that the larger one misled. An attack that succeeds stops
+    early, so an image costs little more than one attack that fails. Before an image is attacked at a radius, its
+    example of the larger one is shrunk to it, which may mislead already.
+    """
 
     def __init__(self, run: Ensemble, radii: list[float]) -> None:
         self._inputs, labels = run.batch.inputs, run.batch.labels
-        count = len(radii)
-        self._first = torch.where(run.correct, count, -1).to(labels.device)
-        """The number of the smallest radius that is known to mislead; -1 if the image is misled without a change."""
-        resists = torch.full_like(labels, -1)
-        self._shown = {level: self._inputs.clone() for level in range(count)}
+        self._first = torch.where(run.correct, len(radii), -1).to(labels.device)
+        """The number of the smallest radius that misleads; -1 if the image is misled without a change."""
+        self._shown = dict.fromkeys(range(len(radii)), self._inputs)
         self._misled_by = torch.full_like(labels, NOBODY)
-        table = torch.tensor(radii, dtype=self._inputs.dtype, device=self._inputs.device)
-        while bool((open_ := resists + 1 < self._first).any()):
-            middle = torch.div(resists + self._first, 2, rounding_mode="floor").clamp(min=0, max=count - 1)
-            images, misled_by = run.attack(open_, table[middle])
-            misled = open_ & (misled_by != NOBODY)
-            for level in range(count):
-                rows = open_ & (middle == level)
-                self._shown[level][rows] = images[rows]
-            self._misled_by = torch.where(misled, misled_by, self._misled_by)
-            self._first = torch.where(misled, middle, self._first)
-            resists = torch.where(open_ & ~misled, middle, resists)
+        open_, scale = run.correct.clone(), 0.0
+        for level in reversed(range(len(radii))):
+            if not open_.any():
+                break
+            shrunk = torch.lerp(self._inputs, self._shown.get(level + 1, self._inputs), scale)
+            settled = run.misled(open_, shrunk)
+            attacked, misled_by = run.attack(open_ & ~settled, torch.full_like(run.distances, radii[level]))
+            self._shown[level] = torch.where(settled.view(-1, 1, 1, 1), shrunk, attacked)
+            open_ = settled | (misled_by != NOBODY)
+            self._misled_by = torch.where(open_ & ~settled, misled_by, self._misled_by)
+            self._first[open_] = level
+            scale = radii[level - 1] / radii[level]
 
     def at(self, level: int) -> tuple[Tensor, Tensor]:
         """Return the images at one radius, and the number of the member that misled each."""

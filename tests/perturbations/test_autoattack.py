@@ -43,7 +43,7 @@ def test_a_linear_model_resists_exactly_below_its_margin(norm, share):
 
 
 def test_shared_strengths_find_the_same_robust_images_with_fewer_passes():
-    """Catches: a bisection that stops early, examples of another image, every strength attacked anew."""
+    """Catches: a ladder that stops early, examples of another image, every strength attacked anew."""
     inputs, _ = grey(30)
     module, counted, passes, found = perceptron(3), [], {}, {}
     images = images_of(inputs, module(inputs).argmax(1), 3)
@@ -163,18 +163,21 @@ def test_rand_averages_gradients_over_passes():
     assert sum(counted) >= gradients
 
 
-def test_bisection_takes_logarithmically_many_attacks():
-    """Catches: a bisection that tries every radius; one that leaves an image undecided."""
+def test_the_ladder_attacks_where_a_shrunk_example_no_longer_misleads():
+    """Catches: a ladder that attacks at every radius, leaves an image undecided, or shows another radius's example."""
     limits, tried = torch.tensor([0.005, 0.015, 0.045, 0.13, 9.0]), []
 
     class Oracle:
-        """An ensemble that misleads each image from a known radius on."""
+        """An ensemble that misleads each image from a known radius on, with an example on the border of the ball."""
 
         batch = type("B", (), {"inputs": torch.zeros(5, 1, 1, 1), "labels": torch.zeros(5, dtype=torch.long)})
-        correct = torch.tensor([True, True, True, True, True])
+        correct, distances = torch.ones(5, dtype=torch.bool), torch.zeros(5)
+
+        def misled(self, open_, images):
+            return open_ & (images.flatten() >= limits)
 
         def attack(self, open_, radii):
-            tried.append(int(open_.sum()))
+            tried.append(open_.int())
             misled = open_ & (radii >= limits)
             return torch.where(open_, radii, 0).view(-1, 1, 1, 1), torch.where(misled, 0, NOBODY)
 
@@ -185,4 +188,5 @@ def test_bisection_takes_logarithmically_many_attacks():
         reached = misled_by == 0
         smallest = torch.tensor([min(s for s in (*STRENGTHS, 9.0) if s >= limit) for limit in limits.tolist()])
         assert images.flatten()[reached].tolist() == pytest.approx(smallest[reached].tolist())
-    assert sum(tried) <= 3 * len(limits)
+    # At the largest radius, and at the first radius that the shrunk example does not reach.
+    assert torch.stack(tried).sum(0).tolist() == [1, 2, 2, 2, 1]
