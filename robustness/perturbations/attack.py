@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, Strict
 
@@ -30,6 +30,24 @@ class Attack(Perturbation):
     def source_card(self) -> str | None:
         """The card of the model that this is made on; None for the swept one."""
         return self.source
+
+
+class NormBoundedAttack(Attack):
+    """An attack within a ball of radius ε around the image."""
+
+    norm: Norm = "linf"
+    """The norm of the ball."""
+    strength_name: ClassVar[str] = "ε"
+
+    @property
+    def ball(self) -> Norm:
+        """Its norm."""
+        return self.norm
+
+    @property
+    def strength_range(self) -> tuple[float, float]:
+        """The least and the largest ε."""
+        return self.limits if self.norm == "linf" else (0.0, float("inf"))
 
 
 class GradientAttack(Attack):

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from robustness.perturbations.apgd import APGD, TargetedAPGD
-from robustness.perturbations.attack import Attack, Norm
+from robustness.perturbations.attack import NormBoundedAttack
 from robustness.perturbations.base import Batch, Perturb, Perturbation, draw_seeds
 from robustness.perturbations.fab import FAB
 from robustness.perturbations.square import Square
@@ -26,7 +26,7 @@ MISLED_BY = "misled by "
 Member = Literal["apgd", "apgd-t", "fab", "square"]
 
 
-class AutoAttack(Attack):
+class AutoAttack(NormBoundedAttack):
     """
     AutoAttack: APGD on cross-entropy, APGD-T on the targeted DLR, FAB-T and Square, each on the images that are left.
 
@@ -48,8 +48,6 @@ class AutoAttack(Attack):
     """
 
     kind: Literal["autoattack"] = "autoattack"
-    norm: Norm = "linf"
-    """Norm of the ball of radius ε."""
     version: Literal["standard", "rand"] = "standard"
     """``standard``, or ``rand`` for models with random outputs."""
     attacks: Annotated[tuple[Member, ...], Field(min_length=1)] = ("apgd", "apgd-t", "fab", "square")
@@ -65,7 +63,6 @@ class AutoAttack(Attack):
     share_strengths: bool = True
     """Whether the strengths of a sweep share their work."""
     family: ClassVar[str] = "attack"
-    strength_name: ClassVar[str] = "ε"
     scalable: ClassVar[bool] = True
 
     @model_validator(mode="after")
@@ -75,16 +72,6 @@ class AutoAttack(Attack):
         if self.version == "rand" and self.attacks != type(self).model_fields["attacks"].default:
             raise ValueError('`attacks` are those of version = "standard"; remove `attacks` or version = "rand"')
         return self
-
-    @property
-    def strength_range(self) -> tuple[float, float]:
-        """The least and the largest ε."""
-        return self.limits if self.norm == "linf" else (0.0, float("inf"))
-
-    @property
-    def ball(self) -> Norm:
-        """Its norm."""
-        return self.norm
 
     def members(self, classes: int) -> list[Perturbation]:
         """Return the attacks, in their order, on a model of so many classes."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from robustness.perturbations.attack import Attack, Norm
+from robustness.perturbations.attack import Norm, NormBoundedAttack
 from robustness.perturbations.base import Batch, Perturb, draw_seeds, seeded
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def fab(
     return closest.examples, closest.distances
 
 
-class FAB(Attack):
+class FAB(NormBoundedAttack):
     """
     FAB-T: the closest example of each image, by projections onto the linearised boundary to one target class at a time.
 
@@ -89,8 +89,6 @@ class FAB(Attack):
     """
 
     kind: Literal["fab"] = "fab"
-    norm: Norm = "linf"
-    """In which the distance is measured."""
     steps: PositiveInt = 100
     """Steps per target class and run."""
     target_classes: PositiveInt = 9
@@ -104,18 +102,7 @@ class FAB(Attack):
     beta: Annotated[float, Field(gt=0, le=1)] = 0.9
     """The fraction of its distance that an example keeps, before the search goes on."""
     family: ClassVar[str] = "attack"
-    strength_name: ClassVar[str] = "ε"
     scalable: ClassVar[bool] = True
-
-    @property
-    def ball(self) -> Norm:
-        """Its norm."""
-        return self.norm
-
-    @property
-    def strength_range(self) -> tuple[float, float]:
-        """The least and the largest ε."""
-        return self.limits if self.norm == "linf" else (0.0, float("inf"))
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
         """Draw a seed per image, if there are random starts."""

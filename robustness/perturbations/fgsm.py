@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from robustness.perturbations.attack import GradientAttack, Loss, Norm
+from robustness.perturbations.attack import GradientAttack, Loss, Norm, NormBoundedAttack
 from robustness.perturbations.base import Batch, Step
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def steepest_direction(gradient: Tensor, norm: Norm, out: Tensor | None = None) 
     return scaled / torch.where(length > 0, length, 1)
 
 
-class FGSM(GradientAttack, Step):
+class FGSM(NormBoundedAttack, GradientAttack, Step):
     """
     FGSM at strength ε: an L∞ budget as a fraction of the pixel range; with ``norm = "l2"`` an L2 length.
 
@@ -67,20 +67,7 @@ class FGSM(GradientAttack, Step):
     """
 
     kind: Literal["fgsm"] = "fgsm"
-    norm: Norm = "linf"
-    """In which steps have length ε."""
     family: ClassVar[str] = "fgsm"
-    strength_name: ClassVar[str] = "ε"
-
-    @property
-    def ball(self) -> Norm:
-        """Its norm."""
-        return self.norm
-
-    @property
-    def strength_range(self) -> tuple[float, float]:
-        """The least and the largest ε."""
-        return self.limits if self.norm == "linf" else (0.0, float("inf"))
 
     @property
     def signed(self) -> bool:

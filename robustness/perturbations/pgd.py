@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from robustness.perturbations.attack import GradientAttack, Loss, Norm
+from robustness.perturbations.attack import GradientAttack, Loss, Norm, NormBoundedAttack
 from robustness.perturbations.base import Batch, Perturb
 from robustness.perturbations.fgsm import steepest_direction
 
@@ -105,26 +105,13 @@ class Steps:
         return delta.add_(self.inputs).clamp_(0, 1)
 
 
-class IterativeAttack(GradientAttack):
+class IterativeAttack(NormBoundedAttack, GradientAttack):
     """What the iterated attacks share: ``steps`` steps of ``relative_step_size`` times the budget."""
 
-    norm: Norm = "linf"
-    """In which the ball around an image has radius ε."""
     steps: PositiveInt = 10
     """Of the gradient, for every strength."""
     family: ClassVar[str] = "attack"
-    strength_name: ClassVar[str] = "ε"
     scalable: ClassVar[bool] = True
-
-    @property
-    def ball(self) -> Norm:
-        """Its norm."""
-        return self.norm
-
-    @property
-    def strength_range(self) -> tuple[float, float]:
-        """The least and the largest ε."""
-        return self.limits if self.norm == "linf" else (0.0, float("inf"))
 
     def gradients(self, strengths: Sequence[object]) -> int:
         """One a step, at each strength."""

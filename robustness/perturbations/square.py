@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from robustness.perturbations.attack import GradientAttack, Norm
+from robustness.perturbations.attack import GradientAttack, Norm, NormBoundedAttack
 from robustness.perturbations.base import Batch, Perturb, draw_seeds, seeded
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def square(
         return attack.prepare(Batch(classifier, inputs, labels, drawn))(epsilon, torch.empty_like(inputs))
 
 
-class Square(GradientAttack):
+class Square(NormBoundedAttack, GradientAttack):
     """
     Square Attack: a random search in the ball by forward passes only, which masked gradients do not stop.
 
@@ -101,8 +101,6 @@ class Square(GradientAttack):
     kind: Literal["square"] = "square"
     loss: SquareLoss = "margin"
     """What is raised: ``margin`` is the largest other score less the true one."""
-    norm: Norm = "linf"
-    """In which the ball around an image has radius ε."""
     queries: PositiveInt = 5000
     """Squares that are tried per image, restart and strength, after the start."""
     p_init: Annotated[float, Field(gt=0, le=1)] = 0.8
@@ -110,18 +108,7 @@ class Square(GradientAttack):
     restarts: PositiveInt = 1
     """Runs, each on the images that are not misled yet."""
     family: ClassVar[str] = "attack"
-    strength_name: ClassVar[str] = "ε"
     scalable: ClassVar[bool] = True
-
-    @property
-    def ball(self) -> Norm:
-        """Its norm."""
-        return self.norm
-
-    @property
-    def strength_range(self) -> tuple[float, float]:
-        """The least and the largest ε."""
-        return self.limits if self.norm == "linf" else (0.0, float("inf"))
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw a seed per image."""
