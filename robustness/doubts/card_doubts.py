@@ -77,21 +77,22 @@ def linf_attacks(sweeps: Mapping[str, SweepTable]) -> dict[str, tuple[Perturbati
     """
     Return the gradient attacks within an L∞ budget on the model itself, with their budgets.
 
-    AutoAttack is represented by its first member, because the checks ask what gradients find.
+    AutoAttack is represented by its first iterative member, because the checks ask what gradients find.
     """
     attacks = {
         name: (first_member(table.perturbation), [s for s in table.strengths if isinstance(s, int | float)])
-        for name, table in sweeps.items() if table.unit == "default"
+        for name, table in sweeps.items() if table.unit == "default" and table.perturbation.source_card is None
     }  # fmt: skip
     return {
         name: (attack, budgets) for name, (attack, budgets) in attacks.items()
-        if isinstance(attack, FGSM | IterativeAttack) and attack.norm == "linf" and attack.source_card is None
+        if isinstance(attack, FGSM | IterativeAttack) and attack.norm == "linf"
     }  # fmt: skip
 
 
 def first_member(perturbation: Perturbation) -> Perturbation:
-    """Return the first attack of an ensemble; any other perturbation itself."""
-    return perturbation.members(10)[0] if isinstance(perturbation, AutoAttack) else perturbation
+    """Return the first iterative attack of an ensemble; any other perturbation itself."""
+    members = perturbation.members(10) if isinstance(perturbation, AutoAttack) else []
+    return next((member for member in members if isinstance(member, IterativeAttack)), perturbation)
 
 
 def iterative_attacks(sweeps: Mapping[str, SweepTable]) -> dict[str, Perturbation]:

@@ -223,7 +223,10 @@ class APGD(IterativeAttack):
     momentum: Share = 0.75
     """Weight of the new step; the rest is the weight of the step before."""
     eot: PositiveInt = 1
-    """Passes over which each gradient is averaged: more than one for models with random outputs."""
+    """
+    Passes over which each gradient is averaged. With more than one, for models with random outputs, every image shows
+    the point of its largest mean loss: a single pass that misleads decides nothing.
+    """
 
     @property
     def runs(self) -> int:
@@ -259,8 +262,7 @@ class APGD(IterativeAttack):
         """Compute the logits of the unperturbed images: those that are misled already are not attacked."""
         import torch
 
-        from robustness.perturbations.attack import attack_loss, model_logits
-        from robustness.perturbations.gradients import row_gradient
+        from robustness.perturbations.attack import model_logits
         from robustness.perturbations.worst_case import BestIterate
 
         with torch.no_grad():
@@ -271,25 +273,19 @@ class APGD(IterativeAttack):
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             worst = BestIterate(batch, self.loss, targets)
-            worst.keep(batch.inputs, clean_logits)
+            if self.eot == 1:
+                worst.keep(batch.inputs, clean_logits)
             ball = _ball(batch.inputs, strength, self.norm)
+            highest = batch.inputs.clone(), torch.full_like(clean_logits[:, 0], -torch.inf)
             for start, aim in zip(starts, aims, strict=False):
                 assert start is not None
 
                 def evaluate(
                     images: Tensor, rows: Tensor, differentiate: bool, aim: Tensor | None = aim
                 ) -> tuple[Tensor, Tensor, Tensor]:
-                    if differentiate:
-                        ascent, logits = row_gradient(batch, images, rows, loss=self.loss, targets=aim)
-                        for _ in range(self.eot - 1):
-                            other, logits = row_gradient(batch, images, rows, loss=self.loss, targets=aim)
-                            ascent = ascent + other
-                    else:
-                        with torch.no_grad():
-                            ascent, logits = images, model_logits(batch.attacked, images)
-                    worst.keep(images, logits, rows)
-                    towards = None if aim is None else aim[rows]
-                    value = attack_loss(logits, batch.labels[rows], self.loss, towards, batch.decision)
+                    ascent, value, logits = self._mean_loss(batch, images, rows, aim, differentiate)
+                    if self.eot == 1:  # else a single pass of a random model decides nothing
+                        worst.keep(images, logits, rows)
                     return ascent, value, worst.misled[rows]
 
                 rows = worst.open
@@ -297,10 +293,38 @@ class APGD(IterativeAttack):
                 if len(rows):
                     within = ball.of(rows)
                     first = _project(within, within.inputs + within.epsilon * start[rows])
-                    maximize(within, first, rows, evaluate, steps=self.steps, rho=self.rho, momentum=self.momentum)
-            return out.copy_(worst.images)
+                    points = maximize(
+                        within, first, rows, evaluate, steps=self.steps, rho=self.rho, momentum=self.momentum
+                    )
+                    if self.eot > 1:
+                        value = evaluate(points, rows, False, None)[1]
+                        better = value > highest[1][rows]
+                        highest[0][rows[better]], highest[1][rows[better]] = points[better], value[better]
+            return out.copy_(worst.images if self.eot == 1 else highest[0])
 
         return perturb
+
+    def _mean_loss(
+        self, batch: Batch, images: Tensor, rows: Tensor, aim: Tensor | None, differentiate: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return gradient, if asked for, and loss of some images, both over `eot` passes, and the last logits."""
+        import torch
+
+        from robustness.perturbations.attack import attack_loss, model_logits
+        from robustness.perturbations.gradients import row_gradient
+
+        towards, labels = None if aim is None else aim[rows], batch.labels[rows]
+        ascent, value = torch.zeros_like(images), torch.zeros(len(images), device=images.device)
+        for _ in range(self.eot):
+            if differentiate:
+                gradient, logits = row_gradient(batch, images, rows, loss=self.loss, targets=aim)
+                ascent = ascent + gradient
+            else:
+                with torch.no_grad():
+                    logits = model_logits(batch.attacked, images)
+            loss = attack_loss(logits, labels, self.loss, towards, batch.decision)
+            value = value + loss.masked_fill(~logits.isfinite().all(1), torch.inf)  # the sweep must see it
+        return ascent, value / self.eot, logits
 
 
 class TargetedAPGD(APGD):

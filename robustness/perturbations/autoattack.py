@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
+from robustness.decisions import Filtering
 from robustness.perturbations.apgd import APGD, TargetedAPGD
 from robustness.perturbations.attack import NormBoundedAttack
 from robustness.perturbations.base import Batch, Perturb, Perturbation, draw_seeds
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MISLED_BY = "misled by "
 """Begins the note on how many images a member misled."""
+UNTRIED = "untried"
+"""What is counted of images that resist at a larger strength."""
 
 
 Member = Literal["apgd", "apgd-t", "fab", "square"]
@@ -103,6 +106,16 @@ class AutoAttack(NormBoundedAttack):
         shared = self.share_strengths and all(isinstance(strength, int | float) for strength in strengths)
         return min(1, len(strengths)) if shared else len(strengths)
 
+    def shares(self, batch: Batch) -> bool:
+        """
+        Return whether strengths share their work.
+
+        Where more than the decision counts, each strength needs its own, strongest change: a detector, or another model
+        that the examples are transferred to. A random model's examples have to be tried anew.
+        """
+        standard = self.version == "standard" and batch.source is None
+        return self.share_strengths and standard and not isinstance(batch.decision, Filtering)
+
     def prepare(self, batch: Batch) -> Perturb:
         """Compute the clean logits; the first strength attacks for all, if strengths share their work."""
         import torch
@@ -117,20 +130,32 @@ class AutoAttack(NormBoundedAttack):
         if batch.source is None:
             batch.clean_logits = logits
         members = self.members(batch.decision.log_probabilities(logits).shape[1])
-        run = Ensemble(batch, members, logits)
+        run = Ensemble(batch, members, logits, self.eot if self.version == "rand" else 1)
+        shared = self.shares(batch)
         levels = sorted({float(s) for s in batch.strengths if isinstance(s, int | float) and s > 0})
         ladder: list[Ladder] = []
+        faults: dict[str, Tensor] = {}
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
-            if not self.share_strengths or isinstance(strength, torch.Tensor) or strength not in levels:
+            if not shared or isinstance(strength, torch.Tensor) or strength not in levels:
                 radii = torch.as_tensor(strength, dtype=out.dtype, device=out.device).flatten().expand(len(out))
                 images, misled_by = run.attack(run.correct & (radii > 0), radii)
             else:
                 if not ladder:
                     ladder.append(Ladder(run, levels))
-                images, misled_by = ladder[0].at(levels.index(strength))
+                    faults.update(batch.take_marks())
+                for name, flags in faults.items():  # of the one search for all strengths
+                    batch.count(name, flags)
+                level = levels.index(strength)
+                batch.count(UNTRIED, ladder[0].untried(level))
+                images, misled_by = ladder[0].at(level)
             for number, member in enumerate(members):
-                batch.count(f"{MISLED_BY}{member.kind}", misled_by == number)
+                batch.count(f"{MISLED_BY}{name_of(member)}", misled_by == number)
             return out.copy_(images)
 
         return perturb
+
+
+def name_of(member: Perturbation) -> str:
+    """Return the kind of a member, with the loss of the second one of `rand`."""
+    return f"{member.kind} on {member.loss}" if isinstance(member, APGD) and member.eot > 1 else member.kind

@@ -147,6 +147,7 @@ def to_boundary(images: Tensor, normal: Tensor, value: Tensor, norm: Norm) -> Te
     full = (used + limits * left < gap).sum(1, keepdim=True)
     before = (full - 1).clamp(min=0)
     spent, rate = (torch.where(full > 0, sums.gather(1, before), 0) for sums in (used, rates))
-    lam = ((gap - spent) / (rates[:, -1:] - rate)).clamp(min=0)
+    rest = rates[:, -1:] - rate
+    lam = ((gap - spent) / torch.where(rest > 0, rest, 1)).clamp(min=0)
     size = torch.where(full < weight.shape[1], torch.minimum(lam * speed, room), room)
     return torch.where(ahead, size, -size).view_as(images)

@@ -12,7 +12,8 @@ from torch import Tensor
 from robustness.perturbations.attack import misleads, model_logits
 from robustness.perturbations.base import Batch, Perturbation, seeded
 from robustness.perturbations.fab import FAB
-from robustness.perturbations.gradients import NON_FINITE
+from robustness.perturbations.gradients import NON_FINITE, STUCK
+from robustness.perturbations.square import Square
 
 NOBODY = -1
 """In place of a member's number: no member misled the image."""
@@ -25,8 +26,10 @@ class Ensemble:
     batch: Batch
     members: list[Perturbation]
     clean_logits: Tensor
+    passes: int = 1
+    """Passes by which a random model's decisions are counted."""
     correct: Tensor = field(init=False)
-    """The images that are right without a perturbation, (N,); padding is not."""
+    """The images that are right without a perturbation, (N,), all if the model is random; padding is not."""
     closest: Tensor = field(init=False)
     """FAB's closest examples, (N, C, H, W), of the images whose distance is known."""
     distances: Tensor = field(init=False)
@@ -35,7 +38,10 @@ class Ensemble:
     def __post_init__(self) -> None:
         self.closest = self.batch.inputs.clone()
         self.distances = torch.full_like(self.clean_logits[:, 0], math.nan)
-        self.correct = ~self._misled(self.clean_logits, slice(None))
+        self._faults: dict[str, Tensor] = {}
+        self.correct = torch.ones_like(self.batch.labels, dtype=torch.bool)
+        if self.passes == 1:
+            self.correct = ~self._misled(self.clean_logits, slice(None))
         if self.batch.size is not None:
             self.correct[self.batch.size :] = False
 
@@ -47,8 +53,7 @@ class Ensemble:
         """Return which of the open images, (N,), these images, (N, C, H, W), mislead."""
         misled, rows = torch.zeros_like(open_), open_.nonzero().flatten()
         if len(rows):
-            with torch.no_grad():
-                misled[rows] = self._misled(model_logits(self.batch.attacked, images[rows]), rows)
+            misled[rows] = self._misled_on_average(images[rows], rows)
         return misled
 
     def attack(self, open_: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,12 +70,19 @@ class Ensemble:
             if not len(rows):
                 break
             perturbed = self._perturb(member, number, rows, radii[rows])
-            with torch.no_grad():
-                misled = self._misled(model_logits(self.batch.attacked, perturbed), rows)
+            misled = self._misled_on_average(perturbed, rows)
             images[rows] = perturbed
             misled_by[rows[misled]] = number
             rows = rows[~misled]
+        if (stuck := self.batch.marked.get(STUCK)) is not None:  # an image that a member misled needs no gradient
+            stuck &= (misled_by == NOBODY)[: len(stuck)]
         return images, misled_by
+
+    def _misled_on_average(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Return which images mislead in most passes; a model without random outputs needs one pass."""
+        with torch.no_grad():
+            votes = [self._misled(model_logits(self.batch.attacked, images), rows) for _ in range(self.passes)]
+        return torch.stack(votes).float().mean(0) > 0.5
 
     def _perturb(self, member: Perturbation, number: int, rows: Tensor, radii: Tensor) -> Tensor:
         """Return one member's images for some rows."""
@@ -96,14 +108,21 @@ class Ensemble:
             part = self.batch.some(unknown)
             with torch.no_grad():
                 found = member.closest(part, self.clean_logits[unknown])
+            part.count(STUCK, found.masked)
             self.closest[unknown], self.distances[unknown] = found.examples, found.distances
-            self._count(part, unknown)
+            for name, flags in part.take_marks().items():
+                self._faults.setdefault(name, torch.zeros_like(self.correct))[unknown] = flags
+        again = self.batch.some(rows)
+        for name, flags in self._faults.items():  # of the one search, at every radius that shows its examples
+            again.count(name, flags[rows])
+        self._count(again, rows)
         near = self.distances[rows] <= radii
         return torch.where(near.view(-1, 1, 1, 1), self.closest[rows], self.batch.inputs[rows])
 
     def _count(self, part: Batch, rows: Tensor) -> None:
         """Hand on the counts of invalid gradients; a gradient of zero is no fault, because Square needs none."""
-        part.marked = {name: flags for name, flags in part.marked.items() if name == NON_FINITE}
+        faults = {NON_FINITE} if any(isinstance(member, Square) for member in self.members) else {NON_FINITE, STUCK}
+        part.marked = {name: flags for name, flags in part.marked.items() if name in faults}
         self.batch.counted(part, rows)
 
 
@@ -112,28 +131,33 @@ class Ladder:
     The smallest of some radii at which each image is misled, and the examples of all radii.
 
     Radii are tried from the largest down, each on the images that the larger one misled. An attack that succeeds stops
-    early, so an image costs little more than one attack that fails. Before an image is attacked at a radius, its
-    example of the larger one is shrunk to it, which may mislead already.
+    early, so an image costs little more than one attack that fails. At the next radius, every image is first shown its
+    change of the larger one, shrunk to the ball: it may mislead already, also an image that resisted.
     """
 
     def __init__(self, run: Ensemble, radii: list[float]) -> None:
-        self._inputs, labels = run.batch.inputs, run.batch.labels
-        self._first = torch.where(run.correct, len(radii), -1).to(labels.device)
+        self._first = torch.where(run.correct, len(radii), -1)
         """The number of the smallest radius that misleads; -1 if the image is misled without a change."""
-        self._shown = dict.fromkeys(range(len(radii)), self._inputs)
-        self._misled_by = torch.full_like(labels, NOBODY)
-        open_, scale = run.correct.clone(), 0.0
+        self._shown: dict[int, Tensor] = {}
+        self._untried: dict[int, Tensor] = {}
+        self._misled_by = torch.full_like(run.batch.labels, NOBODY)
+        inputs, shown, open_ = run.batch.inputs, run.batch.inputs, run.correct
         for level in reversed(range(len(radii))):
-            if not open_.any():
-                break
-            shrunk = torch.lerp(self._inputs, self._shown.get(level + 1, self._inputs), scale)
-            settled = run.misled(open_, shrunk)
+            top = level == len(radii) - 1
+            settled = torch.zeros_like(open_) if top else run.misled(run.correct, shown)
             attacked, misled_by = run.attack(open_ & ~settled, torch.full_like(run.distances, radii[level]))
-            self._shown[level] = torch.where(settled.view(-1, 1, 1, 1), shrunk, attacked)
+            shown = torch.where((open_ & ~settled).view(-1, 1, 1, 1), attacked, shown)
+            self._shown[level], self._untried[level] = shown, run.correct & ~open_ & ~settled
+            # An image that resisted, and whose shrunk change misleads, has that change of the last member.
+            misled_by = torch.where(settled & (self._misled_by == NOBODY), len(run.members) - 1, misled_by)
+            self._misled_by = torch.where(misled_by != NOBODY, misled_by, self._misled_by)
             open_ = settled | (misled_by != NOBODY)
-            self._misled_by = torch.where(open_ & ~settled, misled_by, self._misled_by)
             self._first[open_] = level
-            scale = radii[level - 1] / radii[level]
+            shown = torch.lerp(inputs, shown, radii[level - 1] / radii[level])
+
+    def untried(self, level: int) -> Tensor:
+        """Return the images, (N,), that are not attacked at a radius because they resist at a larger one."""
+        return self._untried[level] & (self._first > level)
 
     def at(self, level: int) -> tuple[Tensor, Tensor]:
         """Return the images at one radius, and the number of the member that misled each."""

@@ -26,17 +26,20 @@ def worst_cases(card: Card, evidence: Mapping[str, Evidence | None]) -> Iterator
         attacks = {
             name: swept
             for name, swept in evidence.items()
-            if swept is not None and swept.drawn is None and name in card.file.sweeps
-            and card.file.sweeps[name].unit == "default" and card.perturbation(name).ball == norm
+            if name in card.file.sweeps and card.file.sweeps[name].unit == "default"
+            and card.perturbation(name).ball == norm and (swept is None or swept.drawn is None)
         }  # fmt: skip
-        if len(attacks) > 1:
+        if len(attacks) > 1 and any(swept is not None for swept in attacks.values()):
             yield _report(norm, attacks, clean)
 
 
-def _report(norm: Norm, attacks: Mapping[str, Evidence], clean: Evidence) -> WorstCaseReport:
-    case, cells = worst_case(attacks, clean), []
+def _report(norm: Norm, attacks: Mapping[str, Evidence | None], clean: Evidence) -> WorstCaseReport:
+    case, cells = worst_case({name: swept for name, swept in attacks.items() if swept is not None}, clean), []
+    absent = [f"{name}, whose evidence is absent" for name, swept in attacks.items() if swept is None]
     for strength in case.strengths:
-        if strength in case.missing:
+        if absent:
+            number = NumberReport(note=f"no numbers of {', '.join(absent)}")
+        elif strength in case.missing:
             number = NumberReport(note=f"no numbers of {', '.join(case.missing[strength])}")
         else:
             robust, n = case.robust(strength), len(clean)

@@ -30,6 +30,7 @@ COUNT_MESSAGES = {
     "zero gradients": "no gradient (neither cross-entropy's nor the margin's) for",
     "zero gradients, stuck": "without a gradient, and still right, were",
     "zero gradients, searched": "a search without gradients found nothing for",
+    "untried": "resistant at a larger strength, so not attacked at this one, were",
     "abstentions": "the smoothed classifier abstains on",
     "images outside [0, 1]": "pixels outside [0, 1] in",
     "margin gradients": "the margin's gradient replaced a zero gradient of cross-entropy for",

@@ -16,7 +16,7 @@ from robustness.cards.profiles import PGD
 from robustness.cards.schema import SweepTable
 from robustness.classifiers.modules import state_hash
 from robustness.data import from_arrays
-from robustness.doubts import forward, permuted_classes
+from robustness.doubts import card_doubts, forward, permuted_classes
 from robustness.doubts.checks import run_checks
 from robustness.errors import CardError
 from robustness.perturbations import APGD, IFGSM
@@ -354,3 +354,16 @@ def test_a_doubt_that_the_card_knows_is_said_and_not_red(tmp_path, suite):
 def test_a_card_cannot_wave_doubts_away(tmp_path, table, said):
     with pytest.raises(CardError, match=re.escape(said)):
         cards.load(helpers.project(tmp_path, card=f"{CARD}\n[doubts]\n{table}\n"))
+
+
+def test_autoattack_is_represented_by_its_first_iterated_member():
+    """Catches: an ensemble that no check sees, examples of another model taken for attacks on this one."""
+    tables = {
+        "first": {"kind": "autoattack", "steps": 7, "strengths": [0.1]},
+        "second": {"kind": "autoattack", "attacks": ["fab", "apgd"], "steps": 8, "strengths": [0.2]},
+        "none": {"kind": "autoattack", "attacks": ["fab", "square"], "strengths": [0.3]},
+        "transfer": {"kind": "autoattack", "source": "other.toml", "strengths": [0.4]},
+        "l2": {"kind": "autoattack", "norm": "l2", "strengths": [0.5]},
+    }
+    attacks = card_doubts.linf_attacks({name: SweepTable.model_validate(table) for name, table in tables.items()})
+    assert attacks == {"first": (APGD(steps=7), [0.1]), "second": (APGD(steps=8), [0.2])}

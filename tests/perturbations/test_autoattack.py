@@ -1,5 +1,7 @@
 """AutoAttack: against closed forms of linear models, its members in turn, and the strengths that share their work."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from test_attacks import Linear, batch_of, dual, grey, perceptron, weight_of
 from torch import nn
 
 from robustness.data import from_arrays
+from robustness.decisions import Null
 from robustness.metrics.evidence import OK
-from robustness.perturbations import AutoAttack
+from robustness.perturbations import PGD, AutoAttack
 from robustness.perturbations.ensemble import NOBODY, Ladder
 from robustness.sweep.runner import run_sweep
 
@@ -84,7 +87,8 @@ def test_notes_count_what_each_member_misled():
     clean = robust(perceptron(3), images, AutoAttack(**FEW), strengths=[0])[0][0]
     notes = evidence.provenance["notes"]
     for ε, row in zip(STRENGTHS, right, strict=True):
-        counts = [int(note.split(": ")[1].split()[0]) for note in notes.get(str(ε), "").split("; ") if note]
+        misled = [note for note in notes.get(str(ε), "").split("; ") if note.startswith("misled by")]
+        counts = [int(note.split(": ")[1].split()[0]) for note in misled]
         assert sum(counts) == clean.sum() - row.sum()
     assert "misled by apgd:" in notes[str(STRENGTHS[-1])]
 
@@ -108,6 +112,93 @@ def test_square_misleads_what_has_no_gradient():
     right, evidence = robust(module, images_of(inputs, labels), AutoAttack(steps=5, queries=200))
     assert right[-1].mean() < 0.5
     assert "misled by square" in evidence.provenance["notes"][str(STRENGTHS[-1])]
+
+
+@pytest.mark.parametrize("attacks", [("apgd", "apgd-t"), ("fab",)], ids=str)
+def test_masked_gradients_are_an_error_without_a_member_that_needs_none(attacks):
+    """Catches: masking that counts as robust because the full ensemble would have seen it."""
+    inputs, _ = grey(30)
+    module = Steps()
+    images = images_of(inputs, module(inputs).argmax(1))
+    evidence = run_sweep(module, images, AutoAttack(attacks=attacks, steps=5), STRENGTHS, threads=1)
+    assert OK not in evidence.status[:3]
+
+
+@pytest.mark.parametrize("attacks", [("apgd", "apgd-t"), ("fab",), ("apgd", "apgd-t", "fab", "square")], ids=str)
+@pytest.mark.parametrize("share", [True, False], ids=["shared", "apart"])
+def test_gradients_that_are_not_finite_are_an_error_at_every_strength(attacks, share):
+    """Catches: one search for all strengths, whose faults only the first strength shows."""
+
+    class NotFinite(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = perceptron(3)
+
+        def forward(self, inputs):
+            first = inputs.flatten(1)[:, :1]
+            return self.inner(inputs) + (first - first).abs().sqrt() * 0
+
+    inputs, _ = grey(20)
+    images = images_of(inputs, perceptron(3)(inputs).argmax(1), 3)
+    attack = AutoAttack(attacks=attacks, steps=3, queries=3, share_strengths=share)
+    evidence = run_sweep(NotFinite(), images, attack, (0.005, 0.01, 0.02), threads=1)
+    assert OK not in evidence.status
+
+
+def test_rand_is_no_weaker_than_pgd_on_a_model_with_random_outputs():
+    """Catches: one lucky pass that ends the attack on an image at a point where the next pass is right again."""
+
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = perceptron(3)
+
+        def forward(self, inputs):
+            return self.inner(inputs + 0.05 * torch.randn_like(inputs))
+
+    torch.manual_seed(0)
+    inputs, _ = grey(100)
+    images = images_of(inputs, perceptron(3)(inputs).argmax(1), 3)
+    rand, _ = robust(Noisy(), images, AutoAttack(version="rand", steps=20, eot=10), (0.05, 0.2))
+    pgd, _ = robust(Noisy(), images, PGD(steps=20), (0.05, 0.2))
+    assert (rand.mean(1) <= pgd.mean(1) + 0.08).all()
+    assert rand[-1].mean() < 0.1
+
+
+def test_strengths_are_attacked_apart_where_more_than_the_decision_counts():
+    """Catches: a detector, or a target of transfer, that sees examples just behind a boundary at every strength."""
+    inputs, _ = grey(4)
+    module, attack = perceptron(1), AutoAttack()
+    plain = batch_of(module, inputs, module(inputs).argmax(1), attack, strengths=STRENGTHS)
+    assert attack.shares(plain)
+    assert not AutoAttack(version="rand").shares(plain)
+    assert not attack.shares(replace(plain, source=module))
+    assert not attack.shares(replace(plain, decision=Null()))
+
+
+def test_notes_count_images_that_resist_at_a_larger_strength():
+    """Catches: images that a strength never attacked, in silence."""
+    inputs, labels = grey(40)
+    right, evidence = robust(perceptron(3), images_of(inputs, labels, 3), AutoAttack(**FEW))
+    assert right[1].any(), "else this shows nothing"
+    for ε, above in zip(STRENGTHS, right[1:], strict=False):
+        text = f"not attacked at this one, were {above.sum()} of"
+        assert (text in evidence.provenance["notes"][str(ε)]) == above.any()
+
+
+def test_a_change_that_fails_in_a_large_ball_is_tried_in_smaller_ones():
+    """Wrong in a shell alone, and the loss rises outwards. Catches: what resists at a large ε trusted below it."""
+
+    class Shell(nn.Module):
+        def forward(self, inputs):
+            shift = (inputs - 0.5).flatten(1).mean(1)
+            wrong = (shift > 0.08) & (shift < 0.105)
+            return torch.stack([torch.where(wrong, -1.0, 1.0) - 4 * shift, 4 * shift], 1)
+
+    inputs = torch.full((5, 1, 4, 4), 0.5)
+    images = images_of(inputs, torch.zeros(5, dtype=torch.long))
+    right, _ = robust(Shell(), images, AutoAttack(attacks=("apgd",), steps=20), (0.1, 0.11))
+    assert not right[0].any()
 
 
 def test_no_numbers_are_no_robustness():
@@ -171,7 +262,7 @@ def test_the_ladder_attacks_where_a_shrunk_example_no_longer_misleads():
         """An ensemble that misleads each image from a known radius on, with an example on the border of the ball."""
 
         batch = type("B", (), {"inputs": torch.zeros(5, 1, 1, 1), "labels": torch.zeros(5, dtype=torch.long)})
-        correct, distances = torch.ones(5, dtype=torch.bool), torch.zeros(5)
+        correct, distances, members = torch.ones(5, dtype=torch.bool), torch.zeros(5), [None]
 
         def misled(self, open_, images):
             return open_ & (images.flatten() >= limits)

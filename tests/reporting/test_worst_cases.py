@@ -15,6 +15,7 @@ from robustness.perturbations import PERTURBATIONS, strength
 from robustness.reporting import terminal
 from robustness.reporting.html.page import html_page
 from robustness.reporting.markdown_latex import latex_tables, markdown_page
+from robustness.reporting.worst_cases import worst_cases
 
 SWEEPS = """
 [sweeps.fgsm]
@@ -85,6 +86,14 @@ def test_a_cell_without_numbers_is_never_robust(card):
     assert {cell.accuracy.note for cell in case.cells[1:]} == {"no numbers of pgd at 0.2"}
     failed = dataclasses.replace(CLEAN, status=("raised ValueError: no",))
     assert report(card, SWEPT | {"clean": failed}, []).models[0].worst_cases == []
+
+
+def test_an_attack_whose_evidence_is_absent_leaves_the_worst_case_open(card):
+    """Catches: the worst case of the other attacks alone, shown as that of all."""
+    (case,) = worst_cases(card, SWEPT | {"pgd": None})
+    assert case.attacks == ["fgsm", "pgd", "gan"]
+    notes = {(cell.accuracy.value, cell.accuracy.note) for cell in case.cells}
+    assert notes == {(None, "no numbers of pgd, whose evidence is absent")}
 
 
 def test_every_form_shows_the_same_numbers(card):
