@@ -92,7 +92,7 @@ class External(Attack):
                 perturbed = attack(strength, batch.inputs.clone()).detach().to(out)
             if perturbed.shape != out.shape:
                 raise ValueError(
-                    f"{self.library}.{self.attack} gave {tuple(perturbed.shape)}, not images {tuple(out.shape)}"
+                    f"`attack` = {self.attack!r} must return images {tuple(out.shape)}, got {tuple(perturbed.shape)}"
                 )
             batch.count("non-finite perturbations", ~perturbed.flatten(1).isfinite().all(1))
             return torch.clamp(perturbed.nan_to_num(0.0), 0, 1, out=out)
