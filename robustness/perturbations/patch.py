@@ -24,7 +24,7 @@ class Patch(Attack):
     A strength is the side of the square as a fraction of the image's shorter side, rounded to whole pixels, at least
     one. A square is fitted for each of ``sides``, on training images of the attacked model with Adam, which raises the
     mean loss over random images and places (Brown et al. 2017, eq. 1, without rotations). Any other side shows the
-    next larger of them resized, or the largest, which misleads less.
+    next larger of them resized, or the largest, which misleads less: a note counts these images.
 
     >>> Patch().strength_range
     (0.0, 1.0)
@@ -37,7 +37,7 @@ class Patch(Attack):
     """The index of the class that images are to be taken for; left out: any other."""
     sides: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.2, 0.3, 0.4, 0.5)
     """The strengths that squares are fitted for: list the strengths of the sweep."""
-    steps: PositiveInt = 150
+    steps: PositiveInt = 100
     """Of the fitting of each square."""
     batch_size: PositiveInt = 64
     """Images in each of them."""
@@ -68,11 +68,14 @@ class Patch(Attack):
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             each = torch.as_tensor(strength, dtype=out.dtype, device=out.device).flatten().expand(len(out))
             sides = sides_in_pixels(each, out.shape)
+            fitted = sides_in_pixels(torch.tensor(self.sides), out.shape).tolist()
             out.copy_(batch.inputs)
             for side in sorted(set(sides.tolist())):
                 rows = (sides == side).nonzero().flatten()
                 if side:
                     square = generator(side).detach()
+                    if side not in fitted:
+                        batch.count("resized patches", sides == side)
                     if not bool(square.isfinite().all()):
                         batch.count("non-finite perturbations", sides == side)
                         square = square.nan_to_num(0.0)

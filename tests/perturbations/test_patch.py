@@ -147,12 +147,16 @@ def test_results_do_not_depend_on_the_batch_and_each_image_may_have_its_own_side
 
 
 def test_another_side_shows_the_next_larger_square_resized():
-    """Catches: the square of the nearest smaller side, grey, a square of the wrong size; for one grey a side."""
+    """Catches: the square of a smaller side, one of the wrong size, and a weak square without a note."""
     patch = patches.PatchPixels(1, [2, 4])
     patch.squares["2"].data.fill_(0.25)
     patch.squares["4"].data.fill_(0.75)
     for side, grey in ((1, 0.25), (2, 0.25), (3, 0.75), (4, 0.75), (7, 0.75)):
         assert torch.allclose(patch(side), torch.full((1, side, side), grey))
+    evidence = run_sweep(linear(), images(), Patch(sides=(0.25, 0.5)), [0.25, 0.375, 0.5], generator=patch)
+    note = "no patch was fitted at this side; another one was resized for 60 of 60 images (100.0%)"
+    assert evidence.provenance["notes"] == {"0.375": note}
+    assert set(evidence.status) == {OK}
 
 
 def test_the_seed_decides_and_an_interrupted_fit_goes_on(tmp_path):
