@@ -22,7 +22,6 @@ from tabulate import tabulate
 
 from robustness import cards
 from robustness.cards import Card
-from robustness.perturbations.advgan import AdvGAN
 from robustness.planning.planner import Planner
 from robustness.util import hardware, output
 from robustness.workspace import attack_inputs
@@ -60,7 +59,7 @@ def prepare(card: Card, folder: Path) -> Workspace:
         attacked = workspace.source(card, sweep) or card
         workspace.classifier(card)
         workspace.classifier(attacked)
-        if isinstance(perturbation := attacked.perturbation(sweep), AdvGAN):
+        if (perturbation := attacked.perturbation(sweep)).needs_fitting:
             attack_inputs.generator(workspace, attacked, perturbation)
     return workspace
 

@@ -85,7 +85,7 @@ class Run:
 
         The local engine computes each sweep when its evidence is read.
         """
-        attacks = [(card, sweep) for card, sweep in pairs if card.perturbation(sweep).family == "gan"]
+        attacks = [(card, sweep) for card, sweep in pairs if card.perturbation(sweep).needs_fitting]
         sources = [(self.workspace.source(card, sweep) or card, card.perturbation(sweep)) for card, sweep in attacks]
         fit_many(sources, self.workspace, self.workers)
         engines.fill(self.workspace, self.engine, pairs, self.device)

@@ -268,7 +268,7 @@ class ChunkScheduler:
     def _task(self, item: PendingSweep) -> Task:
         workspace, job, perturbation = self.workspace, item.job, item.job.perturbation
         generator, fitted = None, None
-        if perturbation.family == "gan":
+        if perturbation.needs_fitting:
             fitted = attack_inputs.generator(workspace, job.attacked, perturbation)
             file = attack_inputs.generator_file(workspace, job.attacked, perturbation)
             generator = (file.stem, weights.metadata(file)["target"])

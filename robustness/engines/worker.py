@@ -105,16 +105,16 @@ class ChunkWorker:
     def _generator(self, task: Task, images: Images) -> nn.Module | None:
         if task.generator is None:
             return None
-        from robustness.perturbations.advgan import AdvGAN
-        from robustness.workspace import generators
+        from robustness.workspace import fitting
 
         name, target = task.generator
-        assert isinstance(task.perturbation, AdvGAN)
         if name not in self._models:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "generator.safetensors"
                 path.write_bytes(bytes(self._get(name)))
-                self._models[name] = generators.load(path, task.perturbation, images, target)
+                self._models[name] = fitting.fitting_module(task.perturbation).load(
+                    path, task.perturbation, images, target
+                )
         return self._models[name]
 
 

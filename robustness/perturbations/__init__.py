@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from robustness.perturbations.fab import FAB
     from robustness.perturbations.fgsm import FGSM
     from robustness.perturbations.noise import GaussianNoise, UniformNoise
+    from robustness.perturbations.patch import Patch
     from robustness.perturbations.pgd import IFGSM, PGD, AdaptivePGD
     from robustness.perturbations.smoothing import Smoothing
     from robustness.perturbations.square import Square
@@ -47,6 +48,7 @@ __all__ = [
     "External",
     "GaussianBlur",
     "GaussianNoise",
+    "Patch",
     "Perturb",
     "Perturbation",
     "Rotation",
@@ -91,6 +93,7 @@ PERTURBATIONS: Registry[type[Perturbation]] = Registry(
         "square": "robustness.perturbations.square:Square",
         "advgan": "robustness.perturbations.advgan:AdvGAN",
         "conditional-advgan": "robustness.perturbations.advgan:ConditionalAdvGAN",
+        "patch": "robustness.perturbations.patch:Patch",
         "stg": "robustness.perturbations.stg:STG",
         "brightness": "robustness.perturbations.corruptions:Brightness",
         "contrast": "robustness.perturbations.corruptions:Contrast",

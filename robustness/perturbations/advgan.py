@@ -49,6 +49,7 @@ class AdvGAN(Attack, Step):
     conditional: ClassVar[bool] = False
     """Whether G is given the class that each image is to be taken for."""
     family: ClassVar[str] = "gan"
+    needs_fitting: ClassVar[bool] = True
     strength_name: ClassVar[str] = "k"
     meaning: ClassVar[str] = "is the largest change of a pixel, as a fraction of the pixel range"
 

@@ -39,7 +39,7 @@ class Batch:
 
     ``source`` is the attacked model of a transfer attack, else None. ``decision`` interprets the logits of the attacked
     model. The first ``size`` rows are images, the others padding. ``direction`` is that of a step, precomputed or
-    computed here. ``generator`` is a generative network, or None.
+    computed here. ``generator`` is the network of a perturbation that needs fitting, or None.
     """
 
     classifier: nn.Module
@@ -110,6 +110,7 @@ class Perturbation(BaseModel, ABC):
         scalable: Whether a strength is how far pixels move, so that each image may have its own.
         uses_model: Whether a model decides how pixels change, so that examples of one model can be sent to another.
         side_by_side: Whether several threads may perturb at once.
+        needs_fitting: Whether a network is fitted to the attacked model before its sweep: ``Batch.generator``.
         certifies: Whether it writes logits of its own to the batch, of a bound on what an attacker may reach.
     """
 
@@ -124,6 +125,7 @@ class Perturbation(BaseModel, ABC):
     scalable: ClassVar[bool] = False
     uses_model: ClassVar[bool] = True
     side_by_side: ClassVar[bool] = True
+    needs_fitting: ClassVar[bool] = False
     certifies: ClassVar[bool] = False
 
     @property

@@ -13,7 +13,6 @@ from robustness.cards import Card
 from robustness.classifiers import build, precision
 from robustness.decisions import Filtering
 from robustness.errors import ModelError, SweepError
-from robustness.perturbations.advgan import AdvGAN
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.planning.costs import Cost, Plan, evidence_bytes, peak_memory, time_batches
 from robustness.sweep import batching, chunks
@@ -22,7 +21,7 @@ from robustness.sweep.batching import Progress
 from robustness.sweep.runner import choose_batch_size, module_dict
 from robustness.util import hardware, rng_state
 from robustness.util.rng import CHUNK
-from robustness.workspace import attack_inputs, generators, training
+from robustness.workspace import attack_inputs, fitting, training
 from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.jobs import SweepJob
 from robustness.workspace.workspace import Workspace
@@ -120,17 +119,17 @@ class Planner:
                     f"train {card.name}"
                 )
         attacked, perturbation = job.attacked, job.perturbation
-        if isinstance(perturbation, AdvGAN) and not (
+        if perturbation.needs_fitting and not (
             self._is_trained(attacked)
             and self.workspace.store.holds(attack_inputs.generator_file(self.workspace, attacked, perturbation))
         ):
-            yield f"the generator of {perturbation.kind} is fitted to {attacked.name} first"
+            yield f"the {fitting.product(perturbation)} of {perturbation.kind} is fitted to {attacked.name} first"
 
     def _cost(self, job: SweepJob) -> Cost:
         """Time the first batches of a sweep and count their passes; SweepError if code fails in them."""
         file, images, perturbation = job.card.file, job.images, job.perturbation
         device, strengths = self.workspace.device, job.strengths
-        generator = generators.unfitted(images, perturbation) if isinstance(perturbation, AdvGAN) else None
+        generator = fitting.unfitted(images, perturbation)
         modules = module_dict(
             self._module(job.card), None if job.source is None else self._module(job.source), generator
         )

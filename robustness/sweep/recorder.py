@@ -32,6 +32,7 @@ COUNT_MESSAGES = {
     "zero gradients, searched": "a search without gradients found nothing for",
     "untried": "resistant at a larger strength, so not attacked at this one, were",
     "abstentions": "the smoothed classifier abstains on",
+    "resized patches": "no patch was fitted at this side; another one was resized for",
     "images outside [0, 1]": "pixels outside [0, 1] in",
     "margin gradients": "the margin's gradient replaced a zero gradient of cross-entropy for",
 }

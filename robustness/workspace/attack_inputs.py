@@ -14,6 +14,7 @@ from robustness.perturbations import Perturbation, Step
 from robustness.sweep.recorder import COUNT_MESSAGES, MAX_FRACTIONS
 from robustness.util import source_files as sources
 from robustness.util.hashing import sha256_json
+from robustness.workspace import fitting
 from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.jobs import SweepJob
 from robustness.workspace.models import Models
@@ -58,7 +59,7 @@ def attack_inputs(models: Models, job: SweepJob) -> AttackInputs:
         inputs.arguments["source_decision"] = job.source.file.model.decision
     if job.direction_job is not None:
         inputs.arguments["directions"] = directions(models, job.direction_job)
-    if job.perturbation.family == "gan":
+    if job.perturbation.needs_fitting:
         inputs.arguments["generator"] = generator(models, job.attacked, job.perturbation)
     return inputs
 
@@ -71,7 +72,7 @@ def generator_key(models: Models, card: Card, perturbation: Perturbation) -> str
         "perturbation": perturbation.model_dump(exclude={"source"}),
         "images": models.images(card, "train").fingerprint,
         "seed": models.seed,
-        "code": sources.content_hash(Path(__file__).with_name("generators.py")),
+        "code": fitting.code_hash(perturbation),
         **({} if models.device == "cpu" else {"device": models.device_kind}),
     }
     return sha256_json(fields)
@@ -85,17 +86,17 @@ def generator_file(models: Models, card: Card, perturbation: Perturbation) -> Pa
 def generator(models: Models, card: Card, perturbation: Perturbation) -> nn.Module:
     """Return the generator for a card's model, from the store if it can be trusted, else by fitting it."""
     from robustness.classifiers.modules import state_hash
-    from robustness.perturbations.advgan import AdvGAN
-    from robustness.workspace import generators, recipes
+    from robustness.workspace import recipes
 
-    assert isinstance(perturbation, AdvGAN)
+    functions = fitting.fitting_module(perturbation)
     path = generator_file(models, card, perturbation)
     key = path.stem
     images, target = models.images(card, "train"), models.classifier(card).module
-    label = f"fitting a generator to {card.name}"
+    label = f"fitting a {fitting.product(perturbation)} to {card.name}"
 
     def load(file: Path) -> nn.Module:
-        return generators.load(file, perturbation, images, state_hash(target))
+        network: nn.Module = functions.load(file, perturbation, images, state_hash(target))
+        return network
 
     def verified(file: Path) -> nn.Module:
         check_made_for(card, file, key)
@@ -105,8 +106,8 @@ def generator(models: Models, card: Card, perturbation: Perturbation) -> nn.Modu
         checkpoint = models.store.checkpoint(key)
         with models.progress(label) as progress, models.classifier(card).reads.recording():
             job = recipes.Job(models.seed, checkpoint, progress, models.notices, models.store, device=models.device)
-            fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
-        content = generators.save(fitted, state_hash(target), generator_metadata(models, card, key))
+            fitted = functions.fit(target, images, perturbation, job, card.file.model.decision)
+        content = functions.save(fitted, state_hash(target), generator_metadata(models, card, key))
         file = models.store.keep(path, content)
         models.store.remove(checkpoint)
         return load(file)

@@ -10,7 +10,7 @@ from robustness.cards import Card
 from robustness.errors import TrainingError
 from robustness.perturbations import Perturbation
 from robustness.util import hardware
-from robustness.workspace import attack_inputs, factory_weights
+from robustness.workspace import attack_inputs, factory_weights, fitting
 from robustness.workspace.context import Progress, no_progress
 from robustness.workspace.models import recipe_hash, train_if_missing
 from robustness.workspace.parallel import run_in_order, run_in_processes
@@ -44,7 +44,7 @@ class GeneratorJob:
     @property
     def name(self) -> str:
         """The name of the fitting for error messages."""
-        return f"fitting a generator to {self.card.name}"
+        return f"fitting a {fitting.product(self.perturbation)} to {self.card.name}"
 
     def __call__(self, workspace: Workspace) -> Path:
         """Fit the generator with the workspace's seed unless the store has it; return its file."""

@@ -67,7 +67,7 @@ class Workspace(Models):
         }
         if job.source is not None:
             fields["source"] = self.model_key_fields(job.source)
-        if job.perturbation.family == "gan":
+        if job.perturbation.needs_fitting:
             fields["generator"] = attack_inputs.generator_key(self, job.attacked, job.perturbation)
         if not self.device_kind.startswith("cpu"):
             # Before, float32 on a GPU had TF32's products in convolutions, which is torch's default.

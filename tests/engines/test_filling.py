@@ -76,6 +76,34 @@ def test_it_is_what_a_plain_sweep_decides(project, monkeypatch):
     assert again.units == []
 
 
+FITTED = """[0.1]
+[sweeps.gan]
+kind = "advgan"
+steps = 2
+strengths = [0.1]
+[sweeps.patch]
+kind = "patch"
+steps = 2
+sides = [0.5]
+strengths = [0.5, 1.0]
+"""
+
+
+def test_what_is_fitted_reaches_the_workers(write_project, monkeypatch):
+    """Catches: a generator read as a patch, or one that is fitted anew in a worker."""
+    pixels = np.random.default_rng(0).integers(0, 256, (CHUNK + 5, 4, 4), dtype=np.uint8)
+    project = write_project(MODULE, pixels, FITTED)
+    arrays = {"test_x": pixels, "test_y": np.arange(len(pixels)) % 3}
+    trained = {"train_x": pixels[:50], "train_y": arrays["test_y"][:50]}
+    np.savez(project.card.path.with_name("images.npz"), **arrays, **trained)
+    wanted = [(project.card, sweep) for sweep in ("gan", "patch")]
+    workspace = project.workspace()
+    filling = ChunkScheduler(workspace, Here(workspace, monkeypatch))
+    filling.run(wanted)
+    assert filling.failed == {}
+    assert project.digests(project.workspace(), wanted) == project.digests(project.workspace("plain"), wanted)
+
+
 def test_it_goes_on_after_an_engine_that_died(project, monkeypatch):
     """Catches: finished chunks made again, a sweep that is found half made called whole."""
 

@@ -112,7 +112,8 @@ def test_the_cards_sweep_every_shipped_perturbation():
     Attacks of other libraries need these libraries.
     """
     swept = {sweep.perturbation.kind for card in SMOKE.values() for sweep in card.file.sweeps.values()}
-    others = {"apgd", "apgd-t", "fab", "square", "smoothing"}  # members of `autoattack`; a thousand passes per image
+    # Members of `autoattack`; a thousand passes per image; a square that is fitted to each model.
+    others = {"apgd", "apgd-t", "fab", "square", "smoothing", "patch"}
     assert set(PERTURBATIONS) - swept == {"clean", "external"} | others
 
 

@@ -185,10 +185,18 @@ def test_a_sweep_aims_at_the_likeliest_wrong_class_of_the_attacked_model():
     assert seen[0].tolist() == due
 
 
-def test_side_by_side_they_are_those_of_one_by_one(tmp_path):
+@pytest.mark.parametrize(
+    ("table", "product"),
+    [
+        ('kind = "advgan"\nsteps = 20\nbatch_size = 20\nwidth = 4', "generator"),
+        ('kind = "patch"\nsteps = 5\nbatch_size = 20\nsides = [0.2]', "square"),
+    ],
+    ids=["advgan", "patch"],
+)
+def test_side_by_side_they_are_those_of_one_by_one(tmp_path, table, product):
     """Catches: another seed in a worker, the generator of another model, one that its sweep does not find."""
     project = tiny_project.make(tmp_path)
-    project.edit('kind = "gaussian"', 'kind = "advgan"\nsteps = 20\nbatch_size = 20\nwidth = 4')
+    project.edit('kind = "gaussian"', table)
     cards = [project.card.reseeded(seed) for seed in (1, 2)]
     fitted, said = {}, []
 
@@ -207,5 +215,5 @@ def test_side_by_side_they_are_those_of_one_by_one(tmp_path):
     assert fitted[1] == fitted[2]
     assert fitted[1][0] != fitted[1][1]
     assert [what for what in said if "fitting" in what] == [
-        *("fitting a generator to tiny" for _ in cards), "fitting, percent of 2 generators",
+        *(f"fitting a {product} to tiny" for _ in cards), "fitting, percent of 2 generators",
     ]  # fmt: skip

@@ -23,7 +23,7 @@ from robustness.perturbations import (
 )
 from robustness.perturbations.common_corruptions.severities import NAMES
 from robustness.util.rng import Purpose, generator
-from robustness.workspace import generators
+from robustness.workspace import generators, patches
 
 SETTINGS = settings(deadline=None, max_examples=20)
 SHORT = {
@@ -50,14 +50,15 @@ def batch_of(perturbation, seed, count=5):
         torch.manual_seed(seed)
         classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(24), nn.Linear(24, 4)).eval()
         classes = 4 if getattr(perturbation, "conditional", False) else 0
-        generator_network = generators.Generator(2, 2, classes).eval()
+        patch = perturbation.kind == "patch"
+        network = patches.PatchPixels(2, [1, 2]) if patch else generators.Generator(2, 2, classes).eval()
     return Batch(
         classifier,
         torch.from_numpy(inputs),
         torch.from_numpy(random.integers(0, 2, count)),
         None if drawn is None else torch.from_numpy(drawn),
         decision=Null() if perturbation.kind == "adaptive-pgd" else Argmax(),
-        generator=generator_network if perturbation.family == "gan" else None,
+        generator=network if perturbation.needs_fitting else None,
     )
 
 

@@ -224,10 +224,11 @@ def test_what_a_transfer_needs_of_its_source_is_planned_once(tmp_path):
     assert [cost.label for cost in left.costs] == ["other:normal"]
 
 
-def test_a_generator_is_said_to_come_first(tmp_path):
+@pytest.mark.parametrize(("kind", "product"), [("advgan", "generator"), ("patch", "square")])
+def test_a_generator_is_said_to_come_first(tmp_path, kind, product):
     """Catches: a plan that fits a generator, or leaves out what it does in the sweep."""
-    _, card, workspace = project(tmp_path, card=SEEDED + '\n[sweeps.gan]\nkind = "advgan"\nstrengths = [0.1]\n')
-    assert Planner(workspace).plan(card).notes == ("the generator of advgan is fitted to tiny first",)
+    _, card, workspace = project(tmp_path, card=SEEDED + f'\n[sweeps.gan]\nkind = "{kind}"\nstrengths = [0.1]\n')
+    assert Planner(workspace).plan(card).notes == (f"the {product} of {kind} is fitted to tiny first",)
     assert not (workspace.store.root / "generators").exists()
 
 

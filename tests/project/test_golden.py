@@ -46,6 +46,7 @@ SWEEPS = {
     "jpeg": 'kind = "corruption"\nname = "jpeg-compression"\nstrengths = [5]',
     "gan": 'kind = "advgan"\nsteps = 3\nstrengths = [0.1]',
     "conditional": 'kind = "conditional-advgan"\nsteps = 3\nstrengths = [0.1]',
+    "patch": 'kind = "patch"\nsteps = 3\nstrengths = [0.2, 0.5]',
     "from-other": 'kind = "fgsm"\nsource = "other.toml"\nstrengths = [0.1]',
 }
 CARD = """

@@ -73,6 +73,7 @@ def test_a_seed_that_would_run_into_the_purpose_is_refused(seed):
         PERTURBATIONS["fab"](restarts=2),
         PERTURBATIONS["smoothing"](),
         PERTURBATIONS["square"](),
+        PERTURBATIONS["patch"](),
         PERTURBATIONS["corruption"](name="fog"),
         PERTURBATIONS["external"](library="foolbox", attack="LinfPGD"),
     ],

@@ -94,7 +94,7 @@ def mutation_target(workspace: Workspace, card: Card) -> MutationTarget:
     # The model's own generator would be refitted to each damaged model; that of another model stays.
     on_itself = {name for name in card.file.sweeps if card.perturbation(name).source_card is None}
     left_out = [
-        name for name in card.file.sweeps if name in claimed & on_itself and card.perturbation(name).family == "gan"
+        name for name in card.file.sweeps if name in claimed & on_itself and card.perturbation(name).needs_fitting
     ]
     sweeps = [name for name in ("clean", *card.file.sweeps) if name in claimed and name not in left_out]
     if not sweeps:
