@@ -177,7 +177,13 @@ def test_numbers_are_those_of_plain_pytorch_whatever_the_threads(make):
     assert np.array_equal(swept[0].predictions, plain(module))
     named = trials.SHARES_STATE if make in KEEPING else None
     assert {evidence.provenance.get("keeps_state") for evidence in swept} == {named}
-    assert not named or all(evidence.provenance["doubts"] == [trials.KEEPS_STATE] for evidence in swept)
+
+
+@pytest.mark.parametrize("make", KEEPING)
+def test_what_copies_share_is_a_doubt_of_the_clean_sweep_with_several_threads(make):
+    """Catches: a model that keeps state and is doubted only when one thread runs it."""
+    evidence = run_sweep(make().eval(), images(), Clean(), [0], batch_size=BATCH, threads=4)
+    assert evidence.provenance["doubts"] == [trials.KEEPS_STATE]
 
 
 @pytest.mark.parametrize("make", KEEPING)
