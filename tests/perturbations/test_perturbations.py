@@ -27,8 +27,8 @@ from robustness.workspace import generators, patches
 
 SETTINGS = settings(deadline=None, max_examples=20)
 SHORT = {
-    "fab": {"steps": 3}, "square": {"queries": 5}, "corruption": {"name": "fog"},
-    "smoothing": {"selection_samples": 5, "samples": 20},
+    "apgd": {"steps": 10}, "apgd-t": {"steps": 3}, "autoattack": {"steps": 3, "queries": 5}, "fab": {"steps": 3},
+    "square": {"queries": 5}, "corruption": {"name": "fog"}, "smoothing": {"selection_samples": 5, "samples": 20},
 }  # fmt: skip
 EXAMPLES = [
     *(kind(**SHORT.get(name, {})) for name, kind in PERTURBATIONS.items() if kind is not External),
