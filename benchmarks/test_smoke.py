@@ -7,7 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import architectures, folder, gate, peers, report, retrained_page, retrainings, startup, training
+from benchmarks import (
+    architectures,
+    folder,
+    gate,
+    peers,
+    report,
+    retrained_page,
+    retrainings,
+    startup,
+    structure,
+    training,
+)
 from benchmarks import sweep as noise
 from models.mlp import mlp
 from reports import writing
@@ -235,3 +246,10 @@ def test_what_a_user_could_not_make_sense_of_is_red(tmp_path, monkeypatch):
     monkeypatch.setattr(architectures, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(architectures, "PAGE", tmp_path / "page.md")
     assert architectures.main(["timm:mixer_s32_224"]) == 1
+
+
+def test_the_structure_is_counted():
+    """Catches: a script that no run has noticed to be broken."""
+    rows = dict(structure.static_rows())
+    assert (rows["upward imports"], rows["circles of modules"]) == (0, 0)
+    assert rows["modules at the root of robustness/"] <= 4
