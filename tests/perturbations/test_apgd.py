@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from test_attacks import assert_inside, batch_of, made
 from torch import nn
 from torch.nn import functional as F
 
@@ -45,16 +46,6 @@ def examples(module, count=40, seed=0):
     inputs = torch.from_numpy(np.random.default_rng(seed).random((count, 1, 3, 4), dtype=np.float32))
     with torch.no_grad():
         return inputs, module(inputs).argmax(1)
-
-
-def batch_of(module, inputs, labels, attack, seed=0, **more):
-    drawn = torch.from_numpy(attack.draw(generator(seed, Purpose.NOISE), tuple(inputs.shape)))
-    return Batch(module, inputs, labels, drawn, **more)
-
-
-def made(attack, batch, strength):
-    with torch.no_grad():
-        return attack.prepare(batch)(strength, torch.empty_like(batch.inputs)).clone()
 
 
 def wrong(module, labels, perturbed):
@@ -228,11 +219,7 @@ def test_every_point_is_in_the_ball_and_in_the_box(norm, seed, epsilon, steps, s
         begin = torch.from_numpy(np.random.default_rng(seed).normal(size=inputs.shape)).float() * start
         shown.append(apgd(module, inputs, labels, epsilon=epsilon, steps=steps, norm=norm, start=begin))
     assert len(shown) == steps + 2
-    for image in shown:
-        assert ((image >= 0) & (image <= 1)).all()
-        delta = (image - inputs).flatten(1)
-        size = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
-        assert (size <= epsilon + 1e-6).all()
+    assert_inside(shown, inputs, epsilon, norm)
 
 
 @NORMS

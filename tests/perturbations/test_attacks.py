@@ -85,6 +85,44 @@ def made(attack, batch, strength):
         return attack.prepare(batch)(strength, torch.empty_like(batch.inputs)).clone()
 
 
+def assert_rows_are_independent(attack, batch, strength):
+    """Images alone, in reverse order and with padding are those of the whole batch of twelve; returns these."""
+    together = made(attack, batch, strength)
+
+    def some(rows, size=None):
+        drawn = None if batch.drawn is None else batch.drawn[rows]
+        part = Batch(batch.classifier, batch.inputs[rows], batch.labels[rows], drawn, size=size)
+        return made(attack, part, strength)
+
+    reverse, padded = torch.arange(11, -1, -1), torch.tensor([*range(12), 0, 0])
+    assert torch.allclose(some(reverse), together[reverse], atol=1e-5)
+    assert torch.allclose(some(padded, 12)[:12], together, atol=1e-5)
+    for row in range(12):
+        assert torch.allclose(some(torch.tensor([row]))[0], together[row], atol=1e-5)
+    return together
+
+
+def assert_threads_and_batches_do_not_matter(attack):
+    """Returns the model, the images, and their evidence at 0.05 and 0.2."""
+    pixels = np.random.default_rng(1).integers(0, 256, (130, 3, 4), dtype=np.uint8)
+    images, module = from_arrays(pixels, np.arange(130) % 3, ("a", "b", "c")), perceptron(scale=5)
+    one, two = (run_sweep(module, images, attack, [0.05, 0.2], batch_size=40, threads=n) for n in (1, 2))
+    assert one.status == (OK,) * 2
+    assert one.digest == two.digest
+    other = run_sweep(module, images, attack, [0.05, 0.2], batch_size=23, threads=1)
+    assert (other.predictions == one.predictions).mean() > 0.99
+    return module, images, one
+
+
+def assert_inside(shown, inputs, epsilon, norm):
+    """Each of the images shown is in the ball around its input, and in [0, 1]."""
+    for image in shown:
+        assert ((image >= 0) & (image <= 1)).all()
+        delta = (image - inputs).flatten(1)
+        size = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+        assert (size <= epsilon + 1e-6).all()
+
+
 def dual(weight, norm):
     """How much a step of length 1 changes a linear function at most."""
     return float(np.abs(weight).sum() if norm == "linf" else np.sqrt((weight.astype(float) ** 2).sum()))
@@ -255,11 +293,7 @@ def test_every_iterate_is_in_the_ball_and_in_the_box(norm, seed, epsilon, relati
             )
         )  # fmt: skip
     assert len(shown) == steps + 1
-    for image in shown:
-        assert ((image >= 0) & (image <= 1)).all()
-        delta = (image - inputs).flatten(1)
-        size = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
-        assert (size <= epsilon + 1e-6).all()
+    assert_inside(shown, inputs, epsilon, norm)
 
 
 @NORMS

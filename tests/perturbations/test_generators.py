@@ -11,9 +11,9 @@ from robustness.classifiers.weights import content_hash
 from robustness.data.images import from_arrays
 from robustness.errors import ModelError, TrainingError
 from robustness.metrics.evidence import OK
-from robustness.perturbations import AdvGAN, ConditionalAdvGAN
+from robustness.perturbations import AdvGAN, ConditionalAdvGAN, Patch
 from robustness.sweep.runner import run_sweep
-from robustness.workspace import attack_inputs, generators
+from robustness.workspace import attack_inputs, generators, patches
 from robustness.workspace.context import no_progress
 from robustness.workspace.recipes import Job
 from robustness.workspace.store import Store
@@ -95,12 +95,18 @@ def test_an_interrupted_fit_goes_on_to_the_same_generator(tmp_path):
     assert again.resumed
 
 
-def test_the_target_is_left_as_it_was():
+@pytest.mark.parametrize(
+    ("module", "about"),
+    [(generators, SHORT), (patches, Patch(sides=(0.25, 0.5), steps=60, batch_size=20))],
+    ids=["generator", "patch"],
+)
+def test_the_target_is_left_as_it_was(module, about):
+    """Catches: batch norm that learns from the fit, gradients that stay."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten(), nn.Linear(108, 3))
     model[1].eval()
     before, modes = state_hash(model), [m.training for m in model.modules()]
-    generators.fit(model, images(), SHORT, Job(0))
+    module.fit(model, images(), about, Job(0))
     assert state_hash(model) == before
     assert [m.training for m in model.modules()] == modes
     assert all(p.grad is None and p.requires_grad for p in model.parameters())

@@ -180,18 +180,6 @@ def test_the_seed_decides_and_an_interrupted_fit_goes_on(tmp_path):
     assert again.resumed
 
 
-def test_the_target_is_left_as_it_was():
-    """Catches: batch norm that learns from the fit, gradients that stay."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten(), nn.Linear(108, 3))
-    model[1].eval()
-    before, modes = state_hash(model), [m.training for m in model.modules()]
-    patches.fit(model, images(), SHORT, Job(0))
-    assert state_hash(model) == before
-    assert [m.training for m in model.modules()] == modes
-    assert all(p.grad is None and p.requires_grad for p in model.parameters())
-
-
 def test_a_square_is_read_back_and_one_of_another_model_is_refused(tmp_path):
     """Catches: a square that fits by chance, one of another size, a torn file."""
     model, path = linear(), tmp_path / "patch.safetensors"
