@@ -88,7 +88,7 @@ def compare(name: str, epsilon: float, count: int, queries: int) -> list[object]
     theirs, reference = timed(lambda: reference_accuracy(module, images, epsilon, queries))
     sizes = [round(epsilon * part, 6) for part in LADDER]
     shared = timed(lambda: attack(*sizes))[1]
-    single = sum(timed(lambda each=each: attack(each))[1] for each in sizes)  # type: ignore[misc]
+    single = timed(lambda: sum(attack(each) for each in sizes))[1]
     return [name, epsilon, len(images), ours, theirs, seconds, reference, seconds / reference, shared / single]
 
 

@@ -98,7 +98,8 @@ class Ensemble:
             part.drawn = torch.from_numpy(np.concatenate(arrays)).to(part.inputs)
         perturb = member.prepare(part)
         perturbed = perturb(radii.view(-1, *(1,) * (part.inputs.dim() - 1)), torch.empty_like(part.inputs))
-        self._count(part, rows)
+        part.marked = self._counted(part)
+        self.batch.counted(part, rows)
         return perturbed
 
     def _closest_within(self, member: FAB, rows: Tensor, radii: Tensor) -> Tensor:
@@ -110,20 +111,19 @@ class Ensemble:
                 found = member.closest(part, self.clean_logits[unknown])
             part.count(STUCK, found.masked)
             self.closest[unknown], self.distances[unknown] = found.examples, found.distances
-            for name, flags in part.take_marks().items():
+            for name, flags in self._counted(part).items():
                 self._faults.setdefault(name, torch.zeros_like(self.correct))[unknown] = flags
-        again = self.batch.some(rows)
+        asked = torch.zeros_like(self.correct)
+        asked[rows] = True
         for name, flags in self._faults.items():  # of the one search, at every radius that shows its examples
-            again.count(name, flags[rows])
-        self._count(again, rows)
+            self.batch.count(name, flags & asked)
         near = self.distances[rows] <= radii
         return torch.where(near.view(-1, 1, 1, 1), self.closest[rows], self.batch.inputs[rows])
 
-    def _count(self, part: Batch, rows: Tensor) -> None:
-        """Hand on the counts of invalid gradients; a gradient of zero is no fault, because Square needs none."""
+    def _counted(self, part: Batch) -> dict[str, Tensor]:
+        """Return the invalid gradients of a part that are faults; a zero gradient is none if Square is a member."""
         faults = {NON_FINITE} if any(isinstance(member, Square) for member in self.members) else {NON_FINITE, STUCK}
-        part.marked = {name: flags for name, flags in part.marked.items() if name in faults}
-        self.batch.counted(part, rows)
+        return {name: flags for name, flags in part.take_marks().items() if name in faults}
 
 
 class Ladder:
