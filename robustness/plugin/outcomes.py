@@ -28,6 +28,7 @@ class OutcomePlugin:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._runs = False
+        self._dots = dict[tuple[str, str], str]()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Register the claims that will run."""
@@ -95,6 +96,15 @@ class OutcomePlugin:
             message = _reason(report)
         session.record(report.nodeid, outcome, numbers, message)
 
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Print one dot per sweep: its first claim that passes. Claims that fail or are skipped print their letters."""
+        if report.when != "call" or not report.passed or SESSION not in self._config.stash:
+            return None
+        claim = run_state(self._config).planned.get(report.nodeid)
+        if claim is None or self._dots.setdefault((claim.model, claim.sweep), report.nodeid) == report.nodeid:
+            return None
+        return "passed", "", "PASSED"
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Take over a worker's records; a worker that died has none."""
@@ -136,10 +146,11 @@ class OutcomePlugin:
         terminalreporter.section("robustness")
         if document is not None:
             if terminalreporter.verbosity >= 0:
-                for line in terminal.terminal(document):
-                    terminalreporter.write_line(printable(line))
+                width, verbose = max(100, terminalreporter._tw.fullwidth), terminalreporter.verbosity > 0
+                for line in terminal.terminal(document, width, verbose=verbose):
+                    terminalreporter.write_line(printable(line), **terminal.colour(line))
             for line in (*terminal.summary(document), *terminal.suggested_claims(document)):
-                terminalreporter.write_line(printable(line))
+                terminalreporter.write_line(printable(line), **terminal.colour(line))
         for line in lines:
             terminalreporter.write_line(printable(line))
 

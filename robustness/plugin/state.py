@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WORST_FIRST = (*RED, "waived", "skipped", "passed")
 VERSIONS = ("pytest-robustness", "torch", "numpy", "pytest")
+HEADER_MODELS = 3
+"""Models named in the header; the summary has a line for each."""
 
 
 @dataclass
@@ -234,14 +236,15 @@ class RunState:
 
         options = self.options
         about = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "pytest")
-        models = ", ".join(
-            f"{card.name} ({card.file.data.name}, {card.file.scale}{'' if weights is None else f', weights {weights}'})"
+        names = [
+            card.name + ("" if card.overrides.weights is None else f" (weights {card.overrides.weights})")
             for card in self.cards
-            for weights in [card.overrides.weights]
-        )
+        ]
+        models = ", ".join(names[:HEADER_MODELS]) or "none"
+        models += f" and {len(names) - HEADER_MODELS} more" if len(names) > HEADER_MODELS else ""
         part = "" if options.shard is None else f"shard {options.shard}, "
         return [
-            f"robustness: {part}models {models or 'none'}; device {hardware.worker_device(options.device, 0)}, "
+            f"robustness: {part}models {models}; device {hardware.worker_device(options.device, 0)}, "
             f"seed {options.seed}, {about}",
             f"robustness: store {store_root(options.store)}, data root {data_root(options.data)}",
         ]

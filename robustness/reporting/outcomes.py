@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from robustness.reporting.report import ClaimReport, ModelReport, RunReport
 from robustness.reporting.report_types import RED
@@ -69,22 +68,29 @@ def within_noise(report: RunReport) -> Iterator[str]:
         yield f"{near:,} of {claims} {verb} threshold inside the measured interval"
 
 
-def closest(report: RunReport) -> str:
+def closest_claim(claims: Sequence[ClaimReport]) -> ClaimReport | None:
     """
-    Name the passed claim that is closest to its threshold, in half-widths of its interval; "" if none has an interval.
+    Return the passed claim that is closest to its threshold, in half-widths of its interval; None without intervals.
 
     The distance alone is not informative: 0.01 is large on 10,000 images, and small on 100.
     """
-    best, name = math.inf, ""
-    for claim in (claim for model in report.models for claim in model.claims if claim.outcome == "passed"):
-        value, low, high = claim.numbers.value, claim.numbers.low, claim.numbers.high
-        if value is None or low is None or high is None or not high > low:
-            continue
-        distance = abs(value - claim.threshold) / ((high - low) / 2)
-        if distance < best:
-            best = distance
-            name = (
-                f"closest to its threshold: {claim.id}: {value:.4f}, claimed {claim.bound} {claim.threshold:g}, "
-                f"{distance:.2g} half-widths of its interval away"
-            )
-    return one_line(name)
+    distances = {claim.id: distance for claim in claims if (distance := _half_widths(claim)) is not None}
+    return min((claim for claim in claims if claim.id in distances), key=lambda c: distances[c.id], default=None)
+
+
+def _half_widths(claim: ClaimReport) -> float | None:
+    value, low, high = claim.numbers.value, claim.numbers.low, claim.numbers.high
+    if claim.outcome != "passed" or value is None or low is None or high is None or not high > low:
+        return None
+    return abs(value - claim.threshold) / ((high - low) / 2)
+
+
+def closest(report: RunReport) -> str:
+    """Name the passed claim of a run that is closest to its threshold; "" if none has an interval."""
+    claim = closest_claim([claim for model in report.models for claim in model.claims])
+    if claim is None:
+        return ""
+    return one_line(
+        f"closest to its threshold: {claim.id}: {claim.numbers.value:.4f}, claimed {claim.bound} {claim.threshold:g}, "
+        f"{_half_widths(claim):.2g} half-widths of its interval away"
+    )

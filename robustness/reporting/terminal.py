@@ -1,15 +1,17 @@
-"""The report in a terminal: one table per sweep, and a summary of a few lines."""
+"""The report in a terminal: a line per model, a table per sweep that is red, and a summary of a few lines."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from robustness.reporting import advice
 from robustness.reporting.gate_rows import gate_counts, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.outcomes import closest, fallen, red_claims, within_noise
+from robustness.reporting.overview import is_quiet, is_red, overview
 from robustness.reporting.report import ModelReport, RunReport
 from robustness.reporting.report_types import OUTCOMES
-from robustness.reporting.run_info import Counts
+from robustness.reporting.run_info import Counts, Skip
 from robustness.reporting.sweep_report import CellReport, SweepReport
 from robustness.reporting.table_rows import (
     COLUMNS,
@@ -42,22 +44,31 @@ SUMMARY = 6
 """Maximum lines of a summary."""
 
 
-def terminal(report: RunReport, width: int = 100) -> Iterator[str]:
-    """Return the lines that show every model's sweeps in a terminal, none wider than it."""
-    for model in report.models:
-        for line in _model(model, width):
-            yield line if len(line) <= width else line[: width - 1] + "…"
+def terminal(report: RunReport, width: int = 100, *, verbose: bool = False) -> Iterator[str]:
+    """
+    Return the lines that show a run in a terminal, none wider than it.
+
+    One line per model, then the tables of what is red or was measured without claims; all tables if ``verbose``.
+    """
+    lines = [*overview(report), ""] if report.models else []
+    loud = [model for model in report.models if verbose or not is_quiet(model)]
+    for model in loud:
+        lines += _model(model, width, verbose=verbose)
+    if len(loud) < len(report.models):
+        lines += ["Tables of what passed: with -v, and in the report files.", ""]
+    return (line if len(line) <= width else line[: width - 1] + "…" for line in lines)
 
 
-def _model(model: ModelReport, width: int) -> Iterator[str]:
+def _model(model: ModelReport, width: int, *, verbose: bool) -> Iterator[str]:
     yield one_line(f"{model.name} on {data_summary(model)}")
-    for sweep in sweeps_with_table(model):
+    verbose = verbose or not model.claims
+    for sweep in sweeps_with_table(model) if verbose else _red_sweeps(model):
         yield ""
         if not has_numbers(sweep):
             yield from _wrapped(explain_missing(model, sweep), width)
             continue
         lines, without = _fitted(model, sweep, width)
-        yield title(sweep)
+        yield from _wrapped(title(sweep), width)
         yield from lines
         notes = list(table_notes(model, sweep))
         if without:
@@ -66,7 +77,8 @@ def _model(model: ModelReport, width: int) -> Iterator[str]:
             notes[REMARKS - 1 :] = [f"And {pluralize(len(notes) - REMARKS + 1, 'note')} more, in the report files."]
         for sentence in notes:
             yield from _wrapped(sentence, width)
-    yield from _worst_cases(model, width)
+    if verbose:
+        yield from _worst_cases(model, width)
     yield from _others(model, width)
     header, rows = gate_grid(model, every=False)
     if rows:
@@ -79,6 +91,12 @@ def _model(model: ModelReport, width: int) -> Iterator[str]:
         yield ""
         yield from _wrapped(sentence, width)
     yield ""
+
+
+def _red_sweeps(model: ModelReport) -> list[SweepReport]:
+    """Return the sweeps whose table shows everything red: a row of each is the clean pass, which may be red alone."""
+    red = [sweep for sweep in model.sweeps if is_red(sweep)]
+    return [sweep for sweep in red if sweep.name != "clean"] or red
 
 
 def _worst_cases(model: ModelReport, width: int) -> Iterator[str]:
@@ -153,13 +171,22 @@ def summary(report: RunReport, limit: int | None = SUMMARY) -> Iterator[str]:
     near = list(within_noise(report))
     yield from near
     last = list(_next_step(report))
-    skipped = [f"{s.model}: {pluralize(s.claims, 'claim')} skipped: {s.reason}" for s in counts.skips]
-    skipped += [f"notice: {notice}" for notice in report.notices]
-    room = len(skipped) if limit is None else max(limit - 1 - partial - bool(problems) - len(near) - len(last), 1)
-    if len(skipped) > room:
-        skipped[room - 1 :] = [f"and {len(skipped) - room + 1} more skips and notices, in the report files"]
-    yield from (one_line(line, 400) for line in skipped)
+    lines = [*_skips(counts.skips), *(f"notice: {notice}" for notice in report.notices)]
+    room = len(lines) if limit is None else max(limit - 1 - partial - bool(problems) - len(near) - len(last), 1)
+    if len(lines) > room:
+        lines[room - 1 :] = [f"and {len(lines) - room + 1} more skips and notices, in the report files"]
+    yield from (one_line(line, 400) for line in lines)
     yield from last
+
+
+def _skips(skips: list[Skip]) -> Iterator[str]:
+    """Return a line per reason, with the models whose claims were skipped for it."""
+    reasons: dict[str, list[Skip]] = {}
+    for skip in skips:
+        reasons.setdefault(skip.reason, []).append(skip)
+    for reason, group in reasons.items():
+        claims, models = sum(skip.claims for skip in group), list(dict.fromkeys(skip.model for skip in group))
+        yield f"skipped: {pluralize(claims, 'claim')} of {', '.join(models)}: {reason}"
 
 
 def _headline(verdict: str, counts: Counts) -> str:
@@ -191,6 +218,20 @@ def suggested_claims(report: RunReport) -> Iterator[str]:
             )
             yield ""
             yield from (one_line(line) for line in model.suggested.splitlines())
+
+
+def colour(line: str) -> dict[str, bool]:
+    """
+    Return pytest's markup for a line: red for what failed, yellow for what is open, green for a run that passed.
+
+    >>> colour("digits-mlp  60  3 FAILED, 57 ok"), colour("passed: all 58 claims on 1 model")
+    ({'red': True}, {'green': True})
+    """
+    if re.search(r"\b(FAILED|ERROR|vacuous|not run)\b|^failed: ", line):
+        return {"red": True}
+    if re.search(r"^partial: |^skipped: |\b\d+ (skipped|waived)\b", line):
+        return {"yellow": True}
+    return {"green": True} if line.startswith("passed: ") else {}
 
 
 def _next_step(report: RunReport) -> Iterator[str]:

@@ -100,7 +100,7 @@ def test_every_form_shows_the_same_numbers(card):
     """Catches: a form without the table, another order of its columns, a note left out."""
     document = report(card, SWEPT, [])
     (case,) = document.models[0].worst_cases
-    lines = "\n".join(terminal.terminal(document))
+    lines = "\n".join(terminal.terminal(document, verbose=True))
     shown = lines.split("worst case per image over 3 attacks in L∞: fgsm, pgd, gan\n")[1].splitlines()
     page, text, latex = html_page(document), markdown_page(document), latex_tables(document)
     for line, cell, alone in zip(shown[2:], case.cells, (".700 pgd", ".600 gan", ".700 fgsm"), strict=False):
