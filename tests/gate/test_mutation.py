@@ -288,10 +288,34 @@ def workspace(tmp_path_factory):
     return Workspace(Store(tmp_path_factory.mktemp("store")), data_root())
 
 
+def with_first_claims(card):
+    """
+    A card with the strengths at which a metric is claimed first, where the threshold is hardest, and short fits.
+
+    Sweeps whose source has no weights are left out: it would be trained first.
+    """
+    sweeps, claims = {}, {"clean": card.file.claims["clean"]}
+    for name, sweep in card.file.sweeps.items():
+        source, table = card.perturbation(name).source_card, card.file.claims.get(name)
+        if table is None or (source and load(card.path.parent / source).file.model.weights is None):
+            continue
+        at = table.strengths or sweep.strengths
+        first = {
+            next((i for i, row in enumerate(row) if not isinstance(row, str)), 0) for row in table.thresholds.values()
+        }
+        rows = {metric: tuple(row[i] for i in sorted(first)) for metric, row in table.thresholds.items()}
+        claims[name] = table.model_copy(update={"strengths": None, "thresholds": rows})
+        swept = {"strengths": tuple(at[i] for i in sorted(first))}
+        if sweep.perturbation.needs_fitting:
+            swept["perturbation"] = sweep.perturbation.model_copy(update={"steps": 20})
+        sweeps[name] = sweep.model_copy(update=swept)
+    return replace(card, file=card.file.model_copy(update={"sweeps": sweeps, "claims": claims}))
+
+
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_shipped_card_goes_red_in_every_group_without_training(workspace, path):
     """Catches: a group (a sweep and a metric) whose thresholds are too low to fail, and let random weights through."""
-    card = limit_test_images(load(path), 100)  # random weights need no more
+    card = with_first_claims(limit_test_images(load(path), 100))  # random weights need no more
     try:
         workspace.images(card)
     except DataMissing as error:

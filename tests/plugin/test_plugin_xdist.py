@@ -118,7 +118,7 @@ def test_mixed(project):
         "far-tiny:clean:0:loss": "not run",
     }
     assert "the test passed without `claim.check(evidence)`" in run.messages
-    assert "far-tiny: 1 claim skipped: no far.npz in" in run.summary
+    assert "skipped: 1 claim of far-tiny: no far.npz in" in run.summary
     assert "failed: 2 of 4 claims did not run" in run.summary
 
 
