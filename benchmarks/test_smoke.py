@@ -168,7 +168,8 @@ def test_report(tmp_path, monkeypatch):
     assert size < report.BYTES
 
 
-def test_startup():
+def test_startup(monkeypatch):
+    monkeypatch.setattr(startup, "SUITES", ["suites/test_clean.py", "--robustness-model=digits-mlp"])
     assert all(value > 0 for value in startup.compare(repeats=1).values())
 
 
