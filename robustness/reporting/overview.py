@@ -31,7 +31,7 @@ def _row(model: ModelReport) -> list[str]:
 
 
 def _verdict(model: ModelReport) -> str:
-    counts = Counter(claim.outcome for claim in model.claims)
+    counts = Counter[str](claim.outcome for claim in model.claims)
     parts = [f"{counts[outcome]:,} {mark}" for outcome, mark in MARKS.items() if counts[outcome]]  # worst first
     if set(counts) == {"passed"}:
         parts = [MARKS["passed"]]

@@ -10,7 +10,7 @@ from robustness.reporting.gate_rows import gate_counts, gate_grid, gate_sentence
 from robustness.reporting.outcomes import closest, fallen, red_claims, within_noise
 from robustness.reporting.overview import is_quiet, is_red, overview
 from robustness.reporting.report import ModelReport, RunReport
-from robustness.reporting.report_types import OUTCOMES
+from robustness.reporting.report_types import OUTCOMES, RED
 from robustness.reporting.run_info import Counts, Skip
 from robustness.reporting.sweep_report import CellReport, SweepReport
 from robustness.reporting.table_rows import (
@@ -79,7 +79,7 @@ def _model(model: ModelReport, width: int, *, verbose: bool) -> Iterator[str]:
             yield from _wrapped(sentence, width)
     if verbose:
         yield from _worst_cases(model, width)
-    yield from _others(model, width)
+    yield from _others(model, verbose=verbose)
     header, rows = gate_grid(model, every=False)
     if rows:
         yield from ("", f"gate of {one_line(model.name, NAME)}", *table(header, rows[:REDS]))
@@ -127,27 +127,29 @@ def other_claims(model: ModelReport) -> Iterator[tuple[str, str, str, CellReport
                     yield sweep.name, cell.strength, metric, cell
 
 
-def _others(model: ModelReport, width: int) -> Iterator[str]:
-    """List the failed claims without a column, and count the others."""
+def _others(model: ModelReport, *, verbose: bool) -> Iterator[str]:
+    """Count the claims without a column, and list those that failed; if ``verbose``, all that did not pass."""
     rest = [each for each in other_claims(model) if each[3].claims[each[2]].threshold is not None]
     below = {claim.id for _, others in red_claims(model) for claim in others}
     apart = [each for each in rest if ":".join((model.name, *each[:3])) not in below]
+    marks = [verdict_label(cell, metric) for _, _, metric, cell in apart]
+    listed = {MARKS[fate] for fate in MARKS if fate in RED or (verbose and fate != "passed")}
     rows = [
         [
             one_line(f"{sweep} {strength}", NAME),
             one_line(metric, NAME),
             TERMINAL.entry(metric, cell.metrics.get(metric), cell.claims[metric], interval=True),
-            shown,
+            mark,
         ]
-        for sweep, strength, metric, cell in apart
-        if (shown := verdict_label(cell, metric)) != MARKS["passed"]
+        for (sweep, strength, metric, cell), mark in zip(apart, marks, strict=True)
+        if mark in listed
     ]
-    if not rest:
+    if not rest or not (rows or verbose):
         return
-    passed, fell = len(apart) - len(rows), len(rest) - len(apart)
+    passed, fell = marks.count(MARKS["passed"]), len(rest) - len(apart)
     beside = f", {fell} fell with another claim" if fell else ""
     yield ""
-    end = ", the others:" if rows else "."
+    end = (", the others:" if verbose else ", these failed:") if rows else "."
     yield f"{pluralize(len(rest), 'claim')} on other metrics: {passed} passed{beside}{end}"
     if rows:
         yield from table(["at", "metric", "value [95 %]", "verdict"], rows)
