@@ -97,13 +97,30 @@ class OutcomePlugin:
         session.record(report.nodeid, outcome, numbers, message)
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Print one dot per sweep: its first claim that passes. Claims that fail or are skipped print their letters."""
+        """
+        Print one dot for the claims of a sweep that pass, and one for the doubts of a model that are not raised.
+
+        What fails or is skipped prints its letters.
+        """
         if report.when != "call" or not report.passed or SESSION not in self._config.stash:
             return None
-        claim = run_state(self._config).planned.get(report.nodeid)
-        if claim is None or self._dots.setdefault((claim.model, claim.sweep), report.nodeid) == report.nodeid:
+        group = self._group(report.nodeid)
+        if group is None or self._dots.setdefault(group, report.nodeid) == report.nodeid:
             return None
         return "passed", "", "PASSED"
+
+    def _group(self, nodeid: str) -> tuple[str, str] | None:
+        """Return the model and the sweep of a claim, or the model of a doubt."""
+        from robustness.cards.doubts import doubt_of
+        from robustness.errors import RobustnessError
+
+        run = run_state(self._config)
+        if claim := run.planned.get(nodeid):
+            return claim.model, claim.sweep
+        with suppress(RobustnessError):  # cards that cannot be read have no doubts
+            if doubted := doubt_of(nodeid, [card.name for card in run.cards]):
+                return doubted[0], "doubts"
+        return None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
