@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 REPORTS = pytest.StashKey[list[str]]()
 DOCUMENT: pytest.StashKey[RunReport] = pytest.StashKey()
+STATEMENT = ".intoto.json"
+"""How the file of an in-toto statement ends."""
 
 
 class OutcomePlugin:
@@ -242,7 +244,10 @@ def _finish(config: pytest.Config, session: pytest.Session, run: RunState) -> No
         run_report.add_gallery(run, document)
     for path in files:
         try:
-            writers.write(document, path)
+            if path.name.endswith(STATEMENT):
+                run_report.write_statement(run, document, path)
+            else:
+                writers.write(document, path)
             written.append(f"report: {os.path.relpath(path, config.invocation_params.dir)}")
         except RobustnessError as error:
             written.append(f"report not written: {error}")

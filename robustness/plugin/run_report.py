@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from robustness.cards import Card
 from robustness.errors import RobustnessError
@@ -42,6 +43,13 @@ def add_gallery(run: RunState, report: RunReport) -> None:
     from robustness.reporting.html import gallery
 
     gallery.add_gallery(report, run.workspace, run.cards)
+
+
+def write_statement(run: RunState, report: RunReport, path: Path) -> None:
+    """Write the run's verdict as an in-toto statement."""
+    from robustness.reporting import attestation
+
+    attestation.write(report, run.workspace, run.cards, path)
 
 
 def _evidence(run: RunState, card: Card) -> dict[str, Evidence | None]:
