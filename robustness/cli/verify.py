@@ -105,7 +105,7 @@ def _tests(items: list[dict[str, Any]], workspace: Workspace, project: Path, pro
         else:
             swept[about["sweep"]] = evidence
             problems += _other_images(evidence, kinds.get("images", []))
-    judged = {
+    judged: dict[str, str] = {
         claim.id: claims.judge(claim, swept[claim.sweep]).outcome for claim in card.claims() if claim.sweep in swept
     }
     if card.file.gate is not None and set(card.gated_sweeps) <= set(swept):
