@@ -31,7 +31,7 @@ def evaluate_retraining_gate(
     Compare a retraining with the accepted ones, by each metric's clean value and mean over each sweep's strengths.
 
     With enough accepted retrainings for α, the rank of the largest standardised shortfall decides. It assumes only that
-    a healthy retraining is exchangeable with them. With fewer, the t bound decides and is called approximate; with
+    a healthy retraining is exchangeable with them. With fewer, the widened t bound decides; with
     fewer than five, the gate is inconclusive. An accepted model itself (index `same`) passes by identity.
     """
     groups = summaries(cells)
@@ -84,7 +84,7 @@ def evaluate_retraining_gate(
         )
     else:
         failed = any(row["verdict"] == "below" for row in judged)
-        how = f"by the t bound, approximate with {k}: {alpha:.0%} of healthy models fail, up to twice that at small k"
+        how = f"by the widened t bound of {k}; a healthy model fails with probability at most {alpha:.0%}"
     if failed:
         return "failed", f"failed: worse than retraining explains ({how}); furthest off, {seen}", table
     return "passed", f"passed: within what retraining explains ({how}); furthest off, {seen}", table

@@ -16,6 +16,7 @@ from robustness import claims
 from robustness.gate import differences, paired_gate, paired_stats, power, retraining_stats
 from robustness.gate.differences import GateCell, GateError, PairedDifference
 from robustness.metrics.evidence import Evidence
+from robustness.metrics.intervals import wilson
 
 COUNTS = st.integers(0, 80)
 
@@ -352,9 +353,25 @@ def test_the_t_bound_is_the_prediction_interval():
     described = DescrStatsW(values)
     half = described.mean - described.tconfint_mean(0.1)[0]  # t · s / √k
     expected = described.mean - half * math.sqrt(len(values) + 1)  # t · s · √(1 + 1/k)
-    assert retraining_stats.prediction_bounds(values[:, None], 0.05)[0] == pytest.approx(expected)
+    assert retraining_stats.prediction_bounds(values[:, None], 0.05, widening=1)[0] == pytest.approx(expected)
+    widened = retraining_stats.prediction_bounds(values[:, None], 0.05)[0]
+    assert described.mean - widened == pytest.approx(retraining_stats.WIDENING * (described.mean - expected))
     both = retraining_stats.prediction_bounds(np.stack([values, values], axis=1), 0.05)
     assert both[0] == pytest.approx(retraining_stats.prediction_bounds(values[:, None], 0.025)[0])  # Bonferroni
+
+
+@pytest.mark.parametrize("k", [5, 10, 18])
+@pytest.mark.parametrize("seeds", ["normal", "with outliers", "skewed"])
+def test_few_accepted_retrainings_keep_their_level(k, seeds):
+    """4,000 healthy candidates, eight independent summaries. Catches: Student's t alone, which fails 17 % if skewed."""
+    draws, pairs = np.random.default_rng(8), 4000
+    values = np.stack([simulated.retrainings(draws, k, 8, 0.0, seeds) for _ in range(pairs)])
+    bounds = [retraining_stats.prediction_bounds(each[1:], 0.05) for each in values]
+    failed = int((values[:, 0] < np.array(bounds)).any(axis=1).sum())
+    assert wilson(failed, pairs).low <= 0.05
+    if seeds == "skewed":
+        narrow = [retraining_stats.prediction_bounds(each[1:], 0.05, widening=1) for each in values]
+        assert (values[:, 0] < np.array(narrow)).any(axis=1).mean() > 0.1
 
 
 def test_ranks_are_exchangeable():
