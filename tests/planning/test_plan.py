@@ -140,18 +140,21 @@ def test_what_is_slow_is_timed_once_and_no_more_than_is_swept(tmp_path, monkeypa
     assert passes_seen(card).count(10) == clean + 2 * normal  # two strengths
 
 
-@pytest.mark.parametrize(("cores", "batches", "rounds"), [(1, 2, 2), (2, 2, 1), (3, 2, 1), (2, 3, 2)])
-def test_a_round_is_one_batch_a_core(tmp_path, monkeypatch, cores, batches, rounds):
+@pytest.mark.parametrize(
+    ("cores", "images", "batches", "size", "rounds"),
+    [(1, 20, 2, 10, 2), (2, 20, 2, 10, 1), (3, 20, 2, 10, 1), (2, 30, 4, 8, 2), (3, 30, 4, 8, 2)],
+)
+def test_a_round_is_one_batch_a_core(tmp_path, monkeypatch, cores, images, batches, size, rounds):
     """
     This clock adds up what threads take. Catches: a plan that takes longer than it must; a core that is left out; more
     threads than there are batches; two whole rounds for one and a half.
     """
     monkeypatch.setattr(hardware, "cpu_count", lambda: cores)
-    _, card, workspace = project(tmp_path, TICKS, per_class=batches)
+    _, card, workspace = project(tmp_path, TICKS, per_class=images // 10)
     clean, _ = Planner(workspace, lambda: images_seen(card) / 1000).plan(card).costs
-    assert (clean.images, clean.batches, clean.batch_size) == (10 * batches, batches, 10)
-    assert clean.batch == pytest.approx(batches / rounds * 10 / 1000)
-    assert clean.seconds(cores) - clean.start == pytest.approx(batches * 10 / 1000)
+    assert (clean.images, clean.batches, clean.batch_size) == (images, batches, size)
+    assert clean.batch == pytest.approx(batches / rounds * size / 1000)
+    assert clean.seconds(cores) - clean.start == pytest.approx(batches * size / 1000)
 
 
 def test_a_model_that_keeps_state_has_one_thread(tmp_path, monkeypatch):
@@ -187,7 +190,7 @@ def test_it_says_what_it_was_measured_on_and_that_nothing_is_left(tmp_path):
     path, card, workspace = project(tmp_path)
     lines, _ = plan_lines(workspace, [card], EngineSpec())
     (said,) = (line for line in lines if line.startswith("extrapolated from the first batches"))
-    assert "10 images per batch, up to 1 batches at a time, cpu-" in said
+    assert "8 images per batch, up to 1 batches at a time, cpu-" in said
     workspace.evidence(card, "normal")
     lines, wrong = plan_lines(helpers.open_workspace(path), [card], EngineSpec("ray", workers=4))
     assert not wrong
