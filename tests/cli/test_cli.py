@@ -9,7 +9,8 @@ import pytest
 import tiny_project
 
 from robustness.cli import inventory, main
-from robustness.cli.parser import RENAMED, parser
+from robustness.cli.command_parser import RENAMED
+from robustness.cli.parser import parser
 from robustness.data import mnist
 from robustness.workspace.models import train_if_missing
 from robustness.workspace.store import Store
