@@ -199,11 +199,21 @@ def _add_baseline(commands: Any) -> None:
 
 def _add_compare(commands: Any) -> None:
     compare = _add(
-        commands, "compare", "compare two runs side by side, from their JSON reports",
-        "robustness compare before.json after.json",
+        commands, "compare", "compare two runs, or a run with its baseline; the exit status is 1 if anything is worse",
+        "robustness compare before.json after.json -o comparison.html",
     )  # fmt: skip
-    compare.add_argument("runs", nargs=2, metavar="RUN.json", type=Path, help="a JSON report of --robustness-report")
-    _add_text_output(compare)
+    compare.add_argument(
+        "runs", nargs="+", metavar="FILE.json", type=Path,
+        help="two JSON reports of --robustness-report, or a baseline and a report; one report alone is compared with "
+        "the baselines of its models' cards",
+    )  # fmt: skip
+    compare.add_argument(
+        "--format", choices=("text", "md", "json", "html", "github"),
+        help="text, md, json, html or github, a comment for a pull request (default: as the suffix, else text)",
+    )  # fmt: skip
+    compare.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="the file to write; without it, the result is printed"
+    )
 
 
 def _add_mutate(commands: Any) -> None:

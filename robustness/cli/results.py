@@ -79,10 +79,10 @@ def accept(options: Namespace) -> int:
 
 
 def compare(options: Namespace) -> int:
-    """Compare two runs side by side."""
-    from robustness.gate import compare
+    """Compare two runs, or a run with its baseline; red if anything is worse."""
+    from robustness.cli import comparing
 
-    return common.print_lines(compare.compare_runs(options.runs[0], options.runs[1], common.store_of(options)))
+    return comparing.compare(options)
 
 
 def mutate(options: Namespace) -> int:
