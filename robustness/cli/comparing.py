@@ -11,8 +11,10 @@ from robustness.cli import common, comparison
 from robustness.errors import RobustnessError
 from robustness.gate.compare import Comparison
 from robustness.gate.compare_files import compare_runs, compare_with_baselines, is_baseline
+from robustness.reporting import job_summary
 from robustness.reporting.report_file import read_report
 from robustness.util import atomic_write
+from robustness.util.text import markdown
 from robustness.workspace.store import Store
 
 
@@ -23,6 +25,9 @@ def compare(options: Namespace) -> int:
     lines = list(comparison.FORMS[form](result))
     if options.output is None:
         common.print_lines(lines)
+    elif job_summary.is_job_summary(options.output):
+        page = "\n".join([*lines, ""])
+        common.print_lines([result.summary, job_summary.append(lambda: page, lambda: f"{markdown(result.summary)}\n")])
     else:
         atomic_write.replace(options.output, "\n".join([*lines, ""]).encode())
         common.print_lines([result.summary, f"written: {options.output}"])
@@ -33,6 +38,8 @@ def _form(named: str | None, output: Path | None) -> str:
     """Return the format: the named one, else that of the file's suffix."""
     if named is not None or output is None:
         return named or "text"
+    if job_summary.is_job_summary(output):
+        return "github"
     if output.suffix.lower() not in comparison.SUFFIXES:
         allowed = ", ".join(comparison.SUFFIXES)
         raise RobustnessError(f"--output must end in one of {allowed}, or have a --format, got {output}")

@@ -15,7 +15,7 @@ from robustness.mutations import kinds
 ENGINE = "local (default) or ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]"
 DESCRIPTION = "Test image classifiers against robustness thresholds."
 EPILOG = "`robustness COMMAND --help` shows the options of a command, and an example."
-REPORTS = "the file to write, in the format of its suffix (repeatable)"
+REPORTS = "the file to write, in the format of its suffix, or github, the job's summary (repeatable)"
 EMBEDDED = "model names (default: those on embedded data)"
 
 
@@ -212,7 +212,11 @@ def _add_compare(commands: Any) -> None:
         help="text, md, json, html or github, a comment for a pull request (default: as the suffix, else text)",
     )  # fmt: skip
     compare.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, help="the file to write; without it, the result is printed"
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="the file to write, or github, the job's summary; without it, the result is printed",
     )
 
 

@@ -101,7 +101,7 @@ def _model_of(report: RunReport, name: str, path: Path, run: Path) -> ModelRepor
 def weights_name(model: ModelReport) -> str:
     """Return the name of a model's weights: the file that was tested instead of the card's, and the hash."""
     shown = model.weights[:SHORT] if model.weights else "no hash"
-    return f"{model.candidate} ({shown})" if model.candidate else f"the card's ({shown})"
+    return f"{Path(model.candidate).name} ({shown})" if model.candidate else f"the card's ({shown})"
 
 
 def _accepted(baseline: Baseline) -> str:

@@ -66,10 +66,14 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     (
         "report",
         {"action": "append", "metavar": "FILE"},
-        "write the report here: .html, .md, .json, .csv, .tex (repeatable)",
+        "write the report here: .html, .md, .json, .csv, .tex, or github, the job's summary (repeatable)",
     ),
     ("shard", {"metavar": "I/N"}, "run the I-th of N parts of the models, for `robustness merge` (docs/ci.md)"),
-    ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips; an inconclusive gate fails"),
+    (
+        "strict",
+        {"action": "store_true"},
+        "missing data or weights are errors (exit code 1), not skips (11); an inconclusive gate fails (10)",
+    ),
     ("inconclusive", {"metavar": "FATE"}, "an inconclusive gate: red (fails) or warning (default: red if strict)"),
 )
 

@@ -198,8 +198,8 @@ def _reason(report: pytest.TestReport) -> str:
 def _finish(config: pytest.Config, session: pytest.Session, run: RunState) -> None:
     from robustness.errors import RobustnessError
     from robustness.plugin import problems, run_report
-    from robustness.reporting import writers
-    from robustness.reporting.report_types import UNDECIDED
+    from robustness.reporting import job_summary, writers
+    from robustness.reporting.report_types import SKIPPED, UNDECIDED
 
     if run.unreadable:
         if session.exitstatus in (
@@ -217,16 +217,18 @@ def _finish(config: pytest.Config, session: pytest.Session, run: RunState) -> No
         session.exitstatus = UNDECIDED
     if messages and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, UNDECIDED)
+    if (skipped := problems.skipped(run)) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = SKIPPED
+    complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, UNDECIDED, SKIPPED)
     document = config.stash[DOCUMENT] = run_report.build_report(run, complete=complete, code=int(session.exitstatus))
-    written = config.stash[REPORTS] = []
+    written = config.stash[REPORTS] = [skipped] if session.exitstatus == SKIPPED else []
     files = report_files(config) if run.planned or run.measuring.planned or run.gates else []
     if complete and any(path.suffix.lower() == writers.ILLUSTRATED for path in files):
         run_report.add_gallery(run, document)
     for path in files:
         try:
-            writers.write(document, path)
-            written.append(f"report: {os.path.relpath(path, config.invocation_params.dir)}")
+            done = job_summary.write(document, path)
+            written.append(f"report: {done or os.path.relpath(path, config.invocation_params.dir)}")
         except RobustnessError as error:
             written.append(f"report not written: {error}")
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
