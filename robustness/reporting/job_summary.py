@@ -22,7 +22,8 @@ LIMIT = 1_000_000
 
 def is_job_summary(path: Path) -> bool:
     """Return whether a path stands for the job's summary, or is its file."""
-    return path.name == NAME or (bool(own := os.environ.get(VARIABLE)) and path.resolve() == Path(own).resolve())
+    own = os.environ.get(VARIABLE)
+    return path.name == NAME or (bool(own) and path.resolve() == Path(own or "").resolve())
 
 
 def check(path: Path) -> None:
