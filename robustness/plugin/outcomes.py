@@ -94,6 +94,8 @@ class OutcomePlugin:
             outcome = str(numbers.get("outcome", "error"))
             outcome = "error" if outcome == "passed" else outcome
             message = _reason(report)
+            if outcome == "failed" and report.when == "call" and "prerequisite" in numbers:
+                message = str(numbers["message"])  # the test printed a shorter one
         session.record(report.nodeid, outcome, numbers, message)
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
