@@ -12,8 +12,8 @@ from robustness.cli.parser import parser
 HEAD = """# Commands
 
 The output of `robustness --help` and `robustness COMMAND --help`, generated from the program. Options for every command
-may come before or after its name. The exit status is 0 for success, 1 if something failed, 2 if the command could not
-start, with one sentence that says why, and 130 after Ctrl-C.
+may come before or after its name. The [exit codes](../ci.md#exit-codes) are those of the table there. A mistyped
+command, option, model or kind is answered by the nearest one.
 """
 
 

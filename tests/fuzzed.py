@@ -428,14 +428,14 @@ def write_words(here: Path) -> None:
 def read_words(here: Path) -> str:
     from robustness import engines
     from robustness.cards import from_options, shards
-    from robustness.cli import parser
+    from robustness.cli import argument_types
     from robustness.mutations import kinds
     from robustness.util import paths as files
 
     readers: dict[str, Callable[[str], Any]] = {
         "shard": shards.parse, "engine": engines.parse, "argument": lambda text: from_options.arguments([text]),
-        "damage": kinds.parse_mutation, "path": files.expanded, "name": files.as_name, "shape": parser._shape,
-        "seeds": parser._seeds,
+        "damage": kinds.parse_mutation, "path": files.expanded, "name": files.as_name, "shape": argument_types.shape,
+        "seeds": argument_types.seeds,
     }  # fmt: skip
     import argparse
 

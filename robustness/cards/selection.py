@@ -8,7 +8,7 @@ from pathlib import Path
 
 from robustness import cards
 from robustness.cards.card import Card
-from robustness.errors import CardError
+from robustness.errors import CardError, nearest
 from robustness.util import paths
 
 
@@ -42,7 +42,9 @@ def select(handed: Sequence[Path], named: Sequence[Path], models: Sequence[str])
             raise CardError(f"{card.path}: name = {card.name!r} {also} of {other.path}; rename one")
         known[card.name] = card
     if unknown := [name for name in models if name not in known]:
-        raise CardError(f"no model is called {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
+        raise CardError(
+            f"no model is called {', '.join(unknown)}; known: {', '.join(known) or 'none'}{nearest(unknown[0], known)}"
+        )
     if models:
         return [known[name] for name in dict.fromkeys(models)]
     return [*always, *(card for card in offered if card.file.data.embedded or card.file.data.beside_card)]

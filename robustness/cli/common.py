@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from robustness.errors import CardError, ModelError, RobustnessError, printable
+from robustness.util import atomic_write
 
 if TYPE_CHECKING:
     from robustness.cards import Card
@@ -26,6 +29,36 @@ def print_lines(lines: Iterable[str]) -> int:
     for line in lines:
         print(printable(line), flush=True)
     return 0
+
+
+@contextmanager
+def copied(path: Path | None) -> Iterator[None]:
+    """Also write what is printed to a text file, whole or not at all: nothing if an error ends the command."""
+    if path is None:
+        yield
+        return
+    if path.suffix.lower() not in ("", ".txt", ".log"):
+        raise RobustnessError(f"--output is a text file here, such as {path.with_suffix('.txt')}, got {path}")
+    if path.is_dir():
+        raise RobustnessError(f"--output must be a file, got the folder {path}")
+    copy = io.StringIO()
+    with redirect_stdout(_Copying(sys.stdout, copy)):
+        yield
+    atomic_write.replace(path, copy.getvalue().encode())
+
+
+class _Copying(io.TextIOBase):
+    """A stream that writes to two others."""
+
+    def __init__(self, shown: TextIO, copy: io.StringIO) -> None:
+        self._shown, self._copy = shown, copy
+
+    def write(self, text: str) -> int:
+        self._copy.write(text)
+        return self._shown.write(text)
+
+    def flush(self) -> None:
+        self._shown.flush()
 
 
 def for_each_card(options: Namespace, workspace: Workspace, one: Callable[[Card], int]) -> int:

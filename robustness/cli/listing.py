@@ -11,25 +11,31 @@ from robustness import cards, claims
 from robustness.cli.inventory import SHORT, Litter, StoreEntry, entries
 from robustness.errors import CardError, StoreError
 from robustness.metrics.evidence import OK, Evidence
-from robustness.util.text import pluralize
+from robustness.util.text import pluralize, size
 from robustness.workspace.store import Store
 
 
 def entry_list(store: Store, projects: Mapping[str, Path], default: Path) -> Iterator[str]:
     """
-    Return one line per entry of a store; its last column says whether it is valid, or why not.
+    Return one line per entry of a store, by model and time; its last column says whether it is valid, or why not.
 
     ``projects`` maps models' names to the folders of their source files.
     """
     from tabulate import tabulate
 
-    rows = [_row(store, entry, projects, default) for entry in entries(store)]
+    every = entries(store)
+    rows = sorted((_row(store, entry, projects, default) for entry in every), key=_by_model_and_time)
     if rows:
         yield tabulate(rows, headers="keys", disable_numparse=True)
         yield ""
-    yield f"{len(rows)} entries in {store.root}" + (
+    yield f"{len(rows)} entries, {size(sum(entry.size for entry in every))}, in {store.root}" + (
         "; details of an entry: robustness evidence show KEY" if rows else ""
     )
+
+
+def _by_model_and_time(row: Mapping[str, Any]) -> tuple[bool, str, str]:
+    """Put what cannot be read at the end."""
+    return "model" not in row, row.get("model", ""), row.get("made", "")
 
 
 def projects(files: Sequence[Path]) -> dict[str, Path]:
@@ -47,7 +53,7 @@ def _row(store: Store, entry: StoreEntry, projects: Mapping[str, Path], default:
     try:
         evidence = entry.read()
     except StoreError as error:
-        return row | {"size": _size(entry), "believed": f"no: {error}"}
+        return row | {"size": size(entry.size), "believed": f"no: {error}"}
     provenance = evidence.provenance
     model, _, sweep = str(provenance.get("label", "")).partition(":")
     reason = store.evidence(entry.key, projects.get(model, default))[1]
@@ -59,7 +65,7 @@ def _row(store: Store, entry: StoreEntry, projects: Mapping[str, Path], default:
         "device": evidence.machine,
         "seed": provenance.get("seed", ""),
         "made": str(provenance.get("started", ""))[:16].replace("T", " "),
-        "size": _size(entry),
+        "size": size(entry.size),
         "believed": f"no: {reason}" if reason else "yes",
     }
 
@@ -71,7 +77,7 @@ def described(entry: StoreEntry) -> Iterator[str]:
     except StoreError as error:
         raise StoreError(f"{entry.path}: {error}") from error
     yield f"key: {entry.key}"
-    yield f"file: {entry.path} ({_size(entry)})"
+    yield f"file: {entry.path} ({size(entry.size)})"
     yield f"digest: {evidence.digest}"
     yield f"classes: {', '.join(evidence.classes)}"
     for strength, status in zip(evidence.strengths, evidence.status, strict=True):
@@ -108,14 +114,14 @@ def prune_summary(
     for entry in chosen:
         if not only_say:
             entry.remove()
-        yield f"{entry.key}  {entry.size:,} bytes"
+        yield f"{entry.key}  {size(entry.size)}"
     for left in litter:
         if not only_say:
             left.remove()
-        yield f"{left.path}  {left.size:,} bytes, {left.what}"
-    done, size = "would remove" if only_say else "removed", sum(e.size for e in chosen) + sum(e.size for e in litter)
+        yield f"{left.path}  {size(left.size)}, {left.what}"
+    done, total = "would remove" if only_say else "removed", sum(e.size for e in chosen) + sum(e.size for e in litter)
     beside = f" and {len(litter)} leftovers of killed processes" if litter else ""
-    yield f"{done} {len(chosen)} entries{beside}, {size:,} bytes, from {store.root}"
+    yield f"{done} {len(chosen)} entries{beside}, {size(total)}, from {store.root}"
 
 
 def errors(evidence: Evidence) -> dict[str, str]:
@@ -131,7 +137,3 @@ def abbreviated(names: Sequence[str]) -> str:
     ('0.1 … 0.4 (4)', '0')
     """
     return ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)})"
-
-
-def _size(entry: StoreEntry) -> str:
-    return f"{entry.size / 1000:.1f} kB"

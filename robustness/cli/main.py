@@ -39,7 +39,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _done(options: Namespace) -> int:
     try:
-        return COMMANDS[options.command](options)
+        with common.copied(getattr(options, "copy", None)):
+            return COMMANDS[options.command](options)
     except RobustnessError as error:
         common.say(str(error))
         return common.ERROR
@@ -64,6 +65,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "transfer": models.transfer,
     "report": results.report,
     "merge": results.merge,
+    "verify": results.verify,
     "check-cards": results.check_cards,
     "migrate": results.migrate,
     "show-flip": models.show_flip,

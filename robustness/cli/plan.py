@@ -11,6 +11,7 @@ from robustness.errors import RobustnessError
 from robustness.planning.costs import Cost, Plan
 from robustness.planning.planner import Planner
 from robustness.util import hardware
+from robustness.util.text import size
 from robustness.workspace.workspace import Workspace
 
 
@@ -98,20 +99,6 @@ def _measured_on(workspace: Workspace, plan: Plan, threads: int, seconds: float)
         f"up to {threads} batches at a time, {hardware.device_fingerprint(workspace.device)}; other load or another "
         "kind of machine changes the time"
     )
-
-
-def size(count: float) -> str:
-    """
-    Format bytes.
-
-    >>> size(999), size(3_456_000), size(7e12)
-    ('999 B', '3.5 MB', '7.0 TB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.95:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def span(seconds: float) -> str:

@@ -32,6 +32,19 @@ def merge(options: Namespace) -> int:
     return code
 
 
+def verify(options: Namespace) -> int:
+    """Judge the verdict of a statement again."""
+    from pathlib import Path
+
+    from robustness.cli import verify
+
+    workspace = common.open_workspace(options)
+    lines, code = verify.verify(options.statement, workspace, Path.cwd())
+    common.print_lines(lines)
+    common.print_notices(workspace)
+    return code
+
+
 def check_cards(options: Namespace) -> int:
     """Check cards without running anything."""
     from robustness.cli import card_files
@@ -79,10 +92,10 @@ def accept(options: Namespace) -> int:
 
 
 def compare(options: Namespace) -> int:
-    """Compare two runs side by side."""
-    from robustness.gate import compare
+    """Compare two runs, or a run with its baseline; red if anything is worse."""
+    from robustness.cli import comparing
 
-    return common.print_lines(compare.compare_runs(options.runs[0], options.runs[1], common.store_of(options)))
+    return comparing.compare(options)
 
 
 def mutate(options: Namespace) -> int:

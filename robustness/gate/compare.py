@@ -1,103 +1,193 @@
-"""`robustness compare`: two runs side by side, from their reports; image by image if the store has the evidence."""
+"""`robustness compare`: two runs, or a baseline and a run, cell by cell, and which cells are worse beyond chance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 from robustness.errors import RobustnessError
-from robustness.gate import comparability, paired_stats
-from robustness.gate.differences import GateError
-from robustness.gate.differences import paired_difference as drop_of
+from robustness.gate import paired_stats
+from robustness.gate.differences import paired_difference
+from robustness.metrics import registry
 from robustness.metrics.evidence import Evidence
-from robustness.metrics.registry import gateable
-from robustness.reporting.report import ModelReport, RunReport
-from robustness.reporting.report_file import read_report
-from robustness.reporting.sweep_report import SweepReport
-from robustness.util.text import DASH, NAME, one_line, table
-from robustness.workspace.store import Store
+from robustness.reporting.report_types import RED
+from robustness.reporting.sweep_report import NumberReport
+from robustness.util.text import DASH, one_line
 
-HEADER = ["cell", "first", "second", "difference", "[90 %]", "lost", "gained", "McNemar p"]
+Change = Literal["worse", "better", "within chance", "equal", "not tested", "no numbers"]
+ORDER: tuple[Change, ...] = ("worse", "not tested", "better", "within chance", "equal", "no numbers")
+"""What a reader must see first."""
+
+ALPHA = 0.05
+"""The probability that any of the cells of equal models counts as worse or better."""
 
 
-def compare_runs(first: Path, second: Path, store: Store) -> Iterator[str]:
+@dataclass(frozen=True)
+class CellChange:
     """
-    Return the lines that show two runs side by side; GateError, with every difference, if their conditions differ.
+    One metric at one strength, before and after.
 
-    Models are matched by name or, if each run has a single one, with each other.
+    ``low`` and ``high`` bound the difference (after minus before) with 90 %, ``lost`` and ``gained`` count images:
+    unknown if the images were not compared one by one. ``p`` is corrected for the number of cells by Holm's procedure.
     """
-    reports = [read_report(path) for path in (first, second)]
-    for path, report in zip((first, second), reports, strict=True):
-        yield one_line(f"{path}: {report.verdict}, {report.run.started}")
-    pairs, alone = _pairs(*reports)
-    if not pairs:
-        raise GateError(f"{first} and {second} have no model in common; compare runs of the same model")
-    unlike = [
-        f"{one.name}: {difference}"
-        for one, other in pairs
-        for difference in comparability.differences(comparability.of_report(one), comparability.of_report(other))
-    ]
-    if unlike:
-        raise GateError("the two runs differ in their conditions (first run, second run):\n  " + "\n  ".join(unlike))
-    for one, other in pairs:
-        names = dict.fromkeys((one.name, other.name))
-        yield from ("", one_line(f"{' and '.join(names)} on {one.data.name}, n = {one.data.n}"), "")
-        yield from table(HEADER, list(_rows(one, other, store)))
-    if alone:
-        yield from ("", one_line(f"in one run only: {', '.join(alone)}"))
+
+    model: str
+    sweep: str
+    strength: str
+    metric: str
+    before: float | None
+    after: float | None
+    low: float | None = None
+    high: float | None = None
+    lost: int | None = None
+    gained: int | None = None
+    p: float | None = None
+    note: str = ""
+    claims: tuple[str, str] = ("", "")
+    """The outcome of the claim on this cell in each run; "" without one."""
+    change: Change = "not tested"
+
+    @property
+    def name(self) -> str:
+        """`sweep:strength:metric`."""
+        return f"{self.sweep}:{self.strength}:{self.metric}"
+
+    @property
+    def deficit(self) -> float:
+        """How much worse it is now: positive if worse, 0 if either number is missing."""
+        if self.before is None or self.after is None:
+            return 0.0
+        sign = 1 if registry.get(self.metric).better == "higher" else -1
+        return sign * (self.before - self.after)
+
+    @property
+    def claim_fell(self) -> bool:
+        """Whether a claim passed before and does not now."""
+        return self.claims[0] == "passed" and self.claims[1] in RED
 
 
-def _pairs(first: RunReport, second: RunReport) -> tuple[list[tuple[ModelReport, ModelReport]], list[str]]:
-    one, other = ({model.name: model for model in report.models} for report in (first, second))
-    if len(one) == len(other) == 1:
-        return list(zip(one.values(), other.values(), strict=True)), []
-    return [(one[name], other[name]) for name in one if name in other], sorted(set(one) ^ set(other))
+class Weights(NamedTuple):
+    """The names of a model's weights before and after."""
+
+    model: str
+    before: str
+    after: str
+    data: str
+    images: int | None
 
 
-def _rows(one: ModelReport, other: ModelReport, store: Store) -> Iterator[list[str]]:
-    others = {sweep.name: sweep for sweep in other.sweeps}
-    for was in one.sweeps:
-        now = others[was.name]
-        evidence = [_stored_evidence(store, sweep) for sweep in (was, now)]
-        for before, after in zip(was.cells, now.cells, strict=True):
-            shown = [metric for metric in before.metrics if metric == "accuracy" or metric in before.claims]
-            for metric in shown or ["accuracy"]:
-                name = one_line(f"{was.name}:{before.strength}:{metric}", NAME)
-                old, new = before.number(metric).value, after.number(metric).value
-                if old is None or new is None:
-                    gone = [DASH if value is None else f"{value:.4f}" for value in (old, new)]
-                    status = next((c.status for c in (before, after) if c.status != "ok"), "")
-                    yield [name, *gone, one_line(status, NAME) or DASH, "", "", "", ""]
-                    continue
-                moved = [f"{old:.4f}", f"{new:.4f}", f"{new - old:+.4f}"]
-                yield [name, *moved, *_by_image(evidence, before.strength, metric)]
+@dataclass(frozen=True)
+class Comparison:
+    """
+    Everything that two runs have in common, the worst first.
+
+    ``missing`` are models of the first run that the second lacks, ``added`` those that only the second has.
+    """
+
+    first: str
+    second: str
+    weights: Sequence[Weights]
+    cells: Sequence[CellChange]
+    missing: Sequence[str] = ()
+    added: Sequence[str] = ()
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def worse(self) -> bool:
+        """Whether any cell is worse, or a model is missing."""
+        return bool(self.missing or self.of("worse"))
+
+    def of(self, change: Change) -> list[CellChange]:
+        """Return the cells with one kind of change."""
+        return [cell for cell in self.cells if cell.change == change]
+
+    @property
+    def summary(self) -> str:
+        """The verdict in one line."""
+        counts = [f"{len(self.of(change))} {change}" for change in ORDER if self.of(change)]
+        several = f"{len(self.cells)} cell{'s' * (len(self.cells) != 1)}: {', '.join(counts)}"
+        missing = f"; missing from the second run: {', '.join(self.missing)}" if self.missing else ""
+        if not self.worse:
+            return f"not worse: {several}"
+        if not (worst := self.of("worse")):
+            return f"worse: {several}{missing}"
+        return one_line(f"worse: {several}; most of all {described(worst[0])}{missing}")
 
 
-def _stored_evidence(store: Store, sweep: SweepReport) -> Evidence | None:
-    """Return the evidence that a report names, if the store still has it unchanged."""
-    if sweep.evidence is None or sweep.evidence.key is None:
-        return None
-    with suppress(RobustnessError, OSError):
-        evidence = Evidence.from_bytes(store.read(store.path("evidence", sweep.evidence.key)))
-        if evidence.digest == sweep.evidence.digest:
-            return evidence
-    return None
+def described(cell: CellChange) -> str:
+    """
+    Return a cell's change in a few words.
+
+    >>> described(CellChange("net", "fgsm", "0.1", "accuracy", 0.75, 0.5))
+    'net fgsm:0.1:accuracy, 0.7500 → 0.5000'
+    """
+    was, now = (DASH if value is None else f"{value:.4f}" for value in (cell.before, cell.after))
+    fell = f" (its claim {cell.claims[1]})" if cell.claim_fell else ""
+    return f"{cell.model} {cell.name}, {was} → {now}{fell}"
 
 
-def _by_image(pair: list[Evidence | None], strength: str, metric: str) -> list[str]:
-    """Return interval, flips and McNemar's p-value of a cell; nothing if the metric or the store does not allow it."""
-    one, other = pair
-    if one is None or other is None or not gateable(metric):
-        return [""] * 4
+def judged(cells: Iterable[CellChange]) -> list[CellChange]:
+    """Correct the p-values for their number, say what changed, and put what got worse first."""
+    listed = list(cells)
+    tested = {i: cell.p for i, cell in enumerate(listed) if cell.p is not None}
+    for i, p in zip(tested, paired_stats.holm(list(tested.values())), strict=True):
+        listed[i] = replace(listed[i], p=float(p))
+    listed = [replace(cell, change=_change(cell)) for cell in listed]
+    return sorted(listed, key=lambda cell: (ORDER.index(cell.change), not cell.claim_fell, -cell.deficit))
+
+
+def _change(cell: CellChange) -> Change:
+    if cell.claim_fell or (cell.after is None and cell.before is not None):
+        return "worse"
+    if cell.before is None or cell.after is None:
+        return "no numbers" if cell.after is None else "not tested"
+    if cell.before == cell.after and not (cell.lost or cell.gained):
+        return "equal"
+    if cell.p is None:
+        return "not tested"
+    if cell.p > ALPHA or not cell.deficit:
+        return "within chance"
+    return "worse" if cell.deficit > 0 else "better"
+
+
+def by_image(cell: CellChange, before: Evidence | None, after: Evidence | None) -> CellChange:
+    """Add interval, changed images and p-value, if the evidence of both is there and the metric counts images."""
+    if before is None or after is None or not registry.gateable(cell.metric):
+        return cell
     try:
-        drop = drop_of(metric, one, other, strength)
+        drop = paired_difference(cell.metric, before, after, cell.strength)
     except (RobustnessError, KeyError):
-        return [""] * 4
+        return cell
     if drop.changes is None:
-        return [""] * 4
+        return _by_error(cell, drop.error)
     lost, gained = int((drop.changes > 0).sum()), int((drop.changes < 0).sum())
     low, high = paired_stats.interval([lost], [gained], [drop.n])
-    ends = sorted(-drop.sign * end for end in (low[0], high[0]))
-    p = paired_stats.mcnemar([lost], [gained])[0]
-    return [f"[{ends[0]:+.4f}, {ends[1]:+.4f}]", str(lost), str(gained), f"{p:.3g}"]
+    ends = sorted(-drop.sign * float(end[0]) for end in (low, high))
+    p = float(paired_stats.mcnemar([lost], [gained])[0])
+    return replace(cell, low=ends[0], high=ends[1], lost=lost, gained=gained, p=p)
+
+
+def by_intervals(cell: CellChange, before: NumberReport, after: NumberReport) -> CellChange:
+    """
+    Add interval and p-value from the 95 % intervals of two numbers, as if their images were independent.
+
+    On the same images that is too wide: it calls fewer cells worse than a comparison by image.
+    """
+    widths = [
+        (each.high - each.low) / 2 if each.low is not None and each.high is not None else 0.0
+        for each in (before, after)
+    ]
+    if cell.p is not None or cell.before is None or cell.after is None or not all(widths):
+        return cell
+    return _by_error(cell, math.hypot(*widths) / paired_stats.normal_quantile(0.025))
+
+
+def _by_error(cell: CellChange, error: float) -> CellChange:
+    """Add interval and p-value of a difference with a standard error."""
+    if cell.before is None or cell.after is None or not error > 0:
+        return cell
+    moved, reach = cell.after - cell.before, paired_stats.normal_quantile(ALPHA) * error
+    p = min(1.0, 2 * float(paired_stats.upper_tail(abs(moved) / error)))
+    return replace(cell, low=moved - reach, high=moved + reach, p=p)

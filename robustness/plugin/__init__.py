@@ -80,10 +80,10 @@ def _check_options(config: pytest.Config) -> None:
 
     try:
         if option(config, "report"):
-            from robustness.reporting import writers
+            from robustness.reporting import job_summary
 
             for path in report_files(config):
-                writers.check(path)
+                job_summary.check(path)
         if has_cards(config) and any(
             option(config, name) is not None for name in ("seed", "device", "dtype", "images", "shard", "engine")
         ):

@@ -66,10 +66,14 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     (
         "report",
         {"action": "append", "metavar": "FILE"},
-        "write the report here: .html, .md, .json, .csv, .tex (repeatable)",
+        "write the report here: .html, .md, .json, .csv, .tex, or github, the job's summary (repeatable)",
     ),
     ("shard", {"metavar": "I/N"}, "run the I-th of N parts of the models, for `robustness merge` (docs/ci.md)"),
-    ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips; an inconclusive gate fails"),
+    (
+        "strict",
+        {"action": "store_true"},
+        "missing data or weights are errors (exit code 1), not skips (11); an inconclusive gate fails (10)",
+    ),
     ("inconclusive", {"metavar": "FATE"}, "an inconclusive gate: red (fails) or warning (default: red if strict)"),
 )
 
@@ -130,7 +134,7 @@ def run_state(config: pytest.Config) -> RunState:
         from robustness.errors import RobustnessError
         from robustness.plugin.options import RunOptions
         from robustness.plugin.state import RunState
-        from robustness.util.progress import progress_bar
+        from robustness.util.progress import is_drawable, progress_bar
 
         worker = getattr(config, "workerinput", {})
         handed = _from_root(config, "pytest_robustness_models")
@@ -171,14 +175,16 @@ def run_state(config: pytest.Config) -> RunState:
             options.check()
         except RobustnessError as error:
             raise pytest.UsageError(str(error)) from None
-        past = partial(aside, config)
+        past = partial(own_line, config)
+        with aside(config):
+            moving = is_drawable() and not is_worker(config)
 
         def say(message: str) -> None:
             with past():
                 sys.stderr.write(f"robustness: {message}\n")
 
         call_factory.notify = say
-        config.stash[SESSION] = RunState(options, say, lambda what: progress_bar(f"robustness: {what}", past))
+        config.stash[SESSION] = RunState(options, say, lambda what: progress_bar(f"robustness: {what}", past, moving))
     return config.stash[SESSION]
 
 
@@ -260,6 +266,24 @@ def aside(config: pytest.Config) -> Iterator[None]:
         yield
         return
     with capture.global_and_fixture_disabled():
+        yield
+
+
+@contextmanager
+def own_line(config: pytest.Config) -> Iterator[None]:
+    """
+    Write past pytest's capture, on a line of its own: pytest may have begun one with dots.
+
+    A worker does not know what its controller has printed, so it ends the line in any case.
+    """
+    with aside(config):
+        if is_worker(config):
+            sys.stderr.write("\n")
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None and reporter._tw.width_of_current_line:
+            reporter.currentfspath = None  # it writes the file's name again
+            reporter._tw.line()
+            reporter._tw.flush()
         yield
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from robustness.cards import Card, Claim
+    from robustness.claims import Verdict
     from robustness.metrics.evidence import Evidence
     from robustness.plugin.measured import UnclaimedSweep
     from robustness.plugin.state import RunState
@@ -218,7 +219,19 @@ class ClaimCheck:
         if waiver is not None:
             pytest.xfail(properties["message"])
         if not verdict.passed:
-            pytest.fail(printable(verdict.message), pytrace=False)
+            pytest.fail(printable(self._short(verdict)), pytrace=False)
+
+    def _short(self, verdict: Verdict) -> str:
+        """Return the message; of a claim that fails with another one, which has its own, only that claim's name."""
+        cause, explained = verdict.prerequisite, self._session.explained
+        if not cause:
+            return verdict.message
+        if cause in {claim.id for claim in self._session.planned.values()}:
+            return f"{self._claim.id} fails with {cause}, on which it depends"
+        first = explained.setdefault(cause, self._claim.id)
+        if first == self._claim.id:
+            return verdict.message
+        return f"{self._claim.id} fails for the same reason as {first}: {cause} is not met"
 
     def _refuse_other(self, evidence: Evidence) -> None:
         """Fail if the evidence is that of another sweep, which may have the claim's strength too."""

@@ -15,6 +15,8 @@ from robustness.errors import printable
 from robustness.plugin.config import SESSION, has_cards, is_worker, report_files, run_state
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from robustness.plugin.state import RunState
     from robustness.reporting.report import RunReport
 
@@ -96,6 +98,8 @@ class OutcomePlugin:
             outcome = str(numbers.get("outcome", "error"))
             outcome = "error" if outcome == "passed" else outcome
             message = _reason(report)
+            if outcome == "failed" and report.when == "call" and "prerequisite" in numbers:
+                message = str(numbers["message"])  # the test printed a shorter one
         session.record(report.nodeid, outcome, numbers, message)
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -218,7 +222,7 @@ def _finish(config: pytest.Config, session: pytest.Session, run: RunState) -> No
     from robustness.errors import RobustnessError
     from robustness.plugin import problems, run_report
     from robustness.reporting import writers
-    from robustness.reporting.report_types import UNDECIDED
+    from robustness.reporting.report_types import SKIPPED, UNDECIDED
 
     if run.unreadable:
         if session.exitstatus in (
@@ -236,19 +240,29 @@ def _finish(config: pytest.Config, session: pytest.Session, run: RunState) -> No
         session.exitstatus = UNDECIDED
     if messages and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, UNDECIDED)
+    if (skipped := problems.skipped(run)) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = SKIPPED
+    complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, UNDECIDED, SKIPPED)
     document = config.stash[DOCUMENT] = run_report.build_report(run, complete=complete, code=int(session.exitstatus))
-    written = config.stash[REPORTS] = []
+    written = config.stash[REPORTS] = [skipped] if session.exitstatus == SKIPPED else []
     files = report_files(config) if run.planned or run.measuring.planned or run.gates else []
     if complete and any(path.suffix.lower() == writers.ILLUSTRATED for path in files):
         run_report.add_gallery(run, document)
     for path in files:
         try:
-            if path.name.endswith(STATEMENT):
-                run_report.write_statement(run, document, path)
-            else:
-                writers.write(document, path)
-            written.append(f"report: {os.path.relpath(path, config.invocation_params.dir)}")
+            done = _write(run, document, path)
+            written.append(f"report: {done or os.path.relpath(path, config.invocation_params.dir)}")
         except RobustnessError as error:
             written.append(f"report not written: {error}")
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def _write(run: RunState, document: RunReport, path: Path) -> str:
+    """Write one report file; return the name of its place if that is not the file's path."""
+    from robustness.plugin import run_report
+    from robustness.reporting import job_summary
+
+    if path.name.endswith(STATEMENT):
+        run_report.write_statement(run, document, path)
+        return ""
+    return job_summary.write(document, path)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from robustness.cards.doubts import doubt_of
 from robustness.plugin.state import RunState
-from robustness.util.text import one_line
+from robustness.reporting.report_types import SKIPPED
+from robustness.util.text import one_line, pluralize
 
 
 def messages(run: RunState) -> list[str]:
@@ -74,3 +75,11 @@ def undecided(run: RunState) -> list[str]:
     """Return the gates that were inconclusive, if that fails the run."""
     gates = [gate.model for gate in run.gates.values() if gate.outcome == "inconclusive"]
     return [f"the gate of {name} is inconclusive" for name in gates if run.options.undecided_is_red]
+
+
+def skipped(run: RunState) -> str:
+    """Return what was skipped of what was requested, "" if nothing: a run that did not try it does not end with 0."""
+    claims = sum(outcome.outcome == "skipped" for outcome in run.all_outcomes())
+    gates = sum(gate.outcome == "skipped" for gate in run.gates.values())
+    counts = [pluralize(n, noun) for n, noun in ((claims, "claim"), (gates, "gate")) if n]
+    return f"exit code {SKIPPED}: nothing failed, but {' and '.join(counts)} skipped" if counts else ""

@@ -53,6 +53,8 @@ class RunState:
     doubted: dict[str, list[str]] = field(default_factory=dict)
     """By model: the doubts that were raised or could not be checked."""
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
+    explained: dict[str, str] = field(default_factory=dict)
+    """By claim that is not met and not part of the run: the first claim that failed with it, whose message says why."""
     collected_notices: list[str] = field(default_factory=list)
     """Notices from workers and from the selection of cards; the workspace has its own."""
     started: float = field(default_factory=time.time)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from robustness.errors import RobustnessError
 from robustness.reporting.report import FORMAT, RunReport, verdict
-from robustness.reporting.report_types import GATE_FATES, OUTCOMES, UNDECIDED
+from robustness.reporting.report_types import GATE_FATES, OUTCOMES, SKIPPED, UNDECIDED
 from robustness.reporting.run_info import Counts, GateTally, ModelTally, RunInfo, ShardPlan, ShardRun
 from robustness.util.diff import diff_nested
 
@@ -45,10 +45,16 @@ def merge(shards: Sequence[tuple[str, RunReport]]) -> RunReport:
 
 
 def exit_code(report: RunReport) -> int:
-    """Return the exit code of a merged run: 0 only if every shard's is 0 and the verdict is not "failed"."""
+    """
+    Return the exit code of a merged run: 0 only if every shard's is 0 and the verdict is not "failed".
+
+    A failure outranks an inconclusive gate, and that what was skipped.
+    """
     codes = [shard.exit for shard in report.run.shards if shard.exit is not None]
-    red = [code for code in codes if code not in (0, UNDECIDED)]
-    return max(red or codes) or int(report.verdict == "failed")
+    red = [code for code in codes if code not in (0, UNDECIDED, SKIPPED)]
+    if red or UNDECIDED in codes:
+        return max(red, default=UNDECIDED)
+    return 1 if report.verdict == "failed" else SKIPPED if SKIPPED in codes else 0
 
 
 def _shards(reports: Sequence[tuple[str, RunReport]]) -> list[tuple[str, ShardPlan, RunReport]]:

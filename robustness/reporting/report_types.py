@@ -19,6 +19,8 @@ GateFate = Literal["passed", "failed", "inconclusive", "error", "skipped", "not 
 GATE_FATES: tuple[GateFate, ...] = get_args(GateFate)
 UNDECIDED = 10
 """The exit code of a run in which only gates are inconclusive; pytest's own codes end at 5."""
+SKIPPED = 11
+"""The exit code of a run in which nothing failed, but requested claims or gates were skipped for want of data."""
 
 Verdict = Literal["passed", "partial", "failed", "measured"]
 

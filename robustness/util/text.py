@@ -69,6 +69,20 @@ def pluralize(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def size(count: float) -> str:
+    """
+    Format a number of bytes.
+
+    >>> size(999), size(3_456_000), size(7e12)
+    ('999 B', '3.5 MB', '7.0 TB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.95:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
 def table(header: list[str], rows: list[list[str]]) -> list[str]:
     r"""
     Format a table as lines; columns of numbers are right-aligned.

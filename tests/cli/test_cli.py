@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import tiny_project
 
 from robustness.cli import inventory, main
-from robustness.cli.parser import RENAMED, parser
+from robustness.cli.command_parser import RENAMED
+from robustness.cli.parser import parser
 from robustness.data import mnist
 from robustness.workspace.models import train_if_missing
 from robustness.workspace.store import Store
@@ -226,12 +228,37 @@ def test_list_says_what_is_believed(project, swept):
     assert header.split()[:3] == ["key", "model", "sweep"]
     assert {first.split()[2], second.split()[2]} == {"clean", "normal"}
     assert first.endswith("yes")
-    assert last.startswith("2 entries in ")
+    assert last.startswith("2 entries, ")
     project.source.write_text(project.source.read_text() + "\nCHANGED = 1\n")
     entries(project)[0].path.write_bytes(b"torn")
     _, out, _ = swept("evidence", "list")
-    assert "no: not an evidence file (truncated or foreign)" in out.splitlines()[2]
-    assert f"is older than {project.module}.py" in out.splitlines()[3]
+    assert f"is older than {project.module}.py" in out.splitlines()[2]
+    assert "no: not an evidence file (truncated or foreign)" in out.splitlines()[3]
+
+
+def test_the_list_is_by_model_and_time(project, swept):
+    """Catches: entries in the order of their hashes; sizes in kB whatever they are; a broken one among the others."""
+    day = iter(range(1, 9))
+
+    def entry(label, started, key):
+        path = Store(project.root / "store").path("evidence", key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        old = entries(project)[0].read()
+        new = replace(old, provenance={**old.provenance, "label": label, "started": started, "key": key})
+        path.write_bytes(new.to_bytes())
+
+    for name, hour in (("b", 3), ("a", 2), ("b", 1), ("a", 9)):
+        entry(f"{name}:normal", f"2020-01-01T{hour:02}:00:00+00:00", f"{next(day)}" * 64)
+    (project.root / "store" / "evidence" / "00").mkdir()
+    (project.root / "store" / "evidence" / "00" / f"{'0' * 64}.safetensors").write_bytes(b"torn")
+    lines = swept("evidence", "list")[1].splitlines()
+    rows = [line.split() for line in lines[2:-2]]
+    assert [row[1] for row in rows[:4]] == ["a", "a", "b", "b"]
+    assert [row[row.index("2020-01-01") + 1] for row in rows[:4]] == ["02:00", "09:00", "01:00", "03:00"]
+    assert [row[1] for row in rows[4:6]] == ["tiny", "tiny"]
+    assert lines[-3].split()[:3] == ["000000000000", "4", "B"]
+    total = sum(each.size for each in entries(project))
+    assert lines[-1].startswith(f"7 entries, {total / 1000:.1f} kB, in ")
 
 
 def test_show_tells_everything(project, swept):
@@ -266,7 +293,7 @@ def test_prune_removes_what_it_is_told_to(project, swept):
         assert code == 0
         assert {path for path in (first.path, second.path, half) if path.exists()} == left
         if arguments == ("--broken",):
-            assert "removed 1 entries, 4 bytes" in out
+            assert "removed 1 entries, 4 B" in out
     os.utime(half, (time.time() - day,) * 2)
     swept("evidence", "prune", "--broken")
     assert not half.exists()

@@ -82,7 +82,7 @@ def test_what_is_lacking_is_spelt_and_a_choice_of_the_users_stays(terminal):
 def test_a_run_of_the_suites(settings, tmp_path):
     """Catches: tables that pytest's terminal writes as \\u2265, or not at all; reports that are not UTF-8."""
     command = [sys.executable, "-m", "pytest", "suites", "--robustness-model", "digits-mlp", "-k", "clean", "-n", "0"]
-    command += ["-p", "no:cacheprovider", "--robustness-report", str(tmp_path / "report.md")]
+    command += ["-v", "-p", "no:cacheprovider", "--robustness-report", str(tmp_path / "report.md")]
     environment = {**os.environ, "ROBUSTNESS_STORE": str(tmp_path), **settings}
     done = subprocess.run(command, cwd=helpers.ROOT, env=environment, capture_output=True, timeout=helpers.LIMIT)
     out = done.stdout.decode(settings.get("PYTHONIOENCODING", "ascii"))

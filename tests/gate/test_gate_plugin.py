@@ -250,27 +250,6 @@ def test_a_waived_claim_is_green_until_its_day(gated):
     assert set(needless.outcomes.values()) == {"passed"}
 
 
-def test_compare_shows_two_runs(gated, capsys):
-    """Catches: flips the wrong way round; unlike runs shown side by side."""
-    (gated.root / "report.json").rename(gated.root / "first.json")
-    gated.edit(gated.net, ("-(means**2).sum(1) / 2", "-(means**2).sum(1) / 4")).run("suites")  # other weights
-    capsys.readouterr()
-    assert main(["compare", "first.json", "report.json"]) == 0
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("clean:0:accuracy"))
-    _, was, now, difference, *_, lost, gained, _ = row.split()
-    assert float(now) - float(was) == pytest.approx(float(difference), abs=1e-4)
-    assert (int(gained) - int(lost)) / 200 == pytest.approx(float(difference), abs=1e-4)
-
-    other = json.loads((gated.root / "first.json").read_text())
-    del other["checksum"]  # as reports of before there was one
-    other["models"][0]["seed"], other["models"][0]["data"]["n"] = 7, 12
-    (gated.root / "other.json").write_text(json.dumps(other))
-    assert main(["compare", "first.json", "other.json"]) == 2
-    said = capsys.readouterr().err
-    assert "seed: 0 and 7" in said
-    assert "data.images: 200 and 12" in said
-
-
 def test_a_warm_gate_needs_neither_torch_nor_scipy(gated):
     """Catches: statistics that make a run on stored evidence wait two seconds for an import."""
     ask(gated)

@@ -170,3 +170,31 @@ def test_properties_travel():
     found = claims.properties(claims.judge(claim(), errored), errored)
     assert found["outcome"] == "error"
     assert "value" not in found
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_a_claim_that_fails_with_another_one_is_one_line(project, workers):
+    """Catches: one cause said as often as claims depend on it; a line that names a claim nobody ran; a green test."""
+    project.edit(
+        project.card,
+        ("[claims.clean]\naccuracy = 0.8", "[claims.clean]\naccuracy = 0.99"),
+        ("precision = [0.7", "attack_success_rate = [0.5, 0.6]\nprecision = [0.7"),
+    )
+    fallen = ["tiny:normal:0.3:attack_success_rate", "tiny:normal:0.6:attack_success_rate"]
+    why = "but that counts only with a clean accuracy of at least 0.99, and it is 0.9000"
+    run = project.fill().run("suites", workers, "-rN")
+    failures = run.out.partition(" FAILURES ==")[2].partition(" robustness ==")[0]
+    assert run.ret == 1
+    assert [run.outcomes[name] for name in fallen] == ["failed", "failed"]
+    for name in fallen:
+        assert f"\n{name} fails with tiny:clean:0:accuracy, on which it depends\n" in failures
+    assert why not in failures
+    assert failures.count("but its card claims at least 0.99") == 1
+    assert sum(why in message for message in run.messages) == 2  # the report has every message
+
+    alone = project.run("suites", "-k", "attack_success_rate", workers, "-rN")
+    failures = alone.out.partition(" FAILURES ==")[2].partition(" robustness ==")[0]
+    assert alone.ret == 1
+    assert failures.count(why) == 1
+    assert "fails for the same reason as tiny:normal:0." in failures
+    assert sum(why in message for message in alone.messages) == 2

@@ -7,6 +7,8 @@ import re
 import pytest
 from plugin_project import CARD, IDS
 
+from robustness.reporting.report_types import SKIPPED
+
 MNIST = re.sub(r"\[data\].*?\n\n", '[data]\nname = "mnist"\n\n', CARD, flags=re.DOTALL).replace('"tiny"', '"far"', 1)
 ALL = "suites"
 
@@ -140,16 +142,17 @@ def test_broken_card(project):
 
 
 def test_missing_data_skip(project):
-    """Catches: a skip that does not say how to get the data, or where no data may be missing; one count for all."""
+    """Catches: exit code 0 although claims were not tried; a skip that does not say how to get the data."""
     project.fill().write("models/far.toml", MNIST)
     run = project.run(ALL, "--robustness-model=far", "--robustness-model=tiny")
-    assert run.ret == 0
+    assert run.ret == run.report["run"]["exit"] == SKIPPED
+    assert "exit code 11: nothing failed, but 7 claims skipped" in run.summary
     assert list(run.outcomes.values()) == ["skipped"] * 7 + ["passed"] * 7
     assert run.report["verdict"] == "partial"
     counts = {model["name"]: (model["passed"], model["skipped"]) for model in run.report["counts"]["models"]}
     assert counts == {"far": (0, 7), "tiny": (7, 0)}
     reason = f"get it with: robustness data mnist --root {project.root / 'data'}"
-    assert re.search(rf"far: 7 claims skipped: .*{reason}", run.summary)
+    assert re.search(rf"skipped: 7 claims of far: .*{reason}", run.summary)
     assert re.search(rf"SKIPPED.*{reason}", project.run(ALL, "--robustness-model=far", "-rs").out.replace("\n", " "))
     strict = project.run(ALL, "--robustness-model=far", "--robustness-model=tiny", "--robustness-strict")
     assert strict.ret == 1

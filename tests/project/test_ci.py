@@ -111,6 +111,50 @@ def test_github(two):
     assert json.loads((root / "run.json").read_text())["verdict"] == "passed"
 
 
+GH = """#!/bin/sh
+echo "$*" >> calls.txt
+case "$*" in *--jq*) cat ids.txt;; esac
+"""
+"""GitHub's command: it notes what it is asked, and lists the comments in a file."""
+
+
+def test_github_in_one_job_with_a_comment(project, monkeypatch):
+    """Catches: steps that do not run, an empty summary, more rights than a job needs, a new comment on every push."""
+    title = "GitHub Actions, one job"
+    recipe = yaml.safe_load(PAGE[title] + PAGE[f"{title} (added)"])
+    jobs, root = recipe["jobs"], project.root
+    assert recipe["permissions"] == {"contents": "read"}
+    assert jobs["comment"]["permissions"] == {"pull-requests": "write"}
+    assert not any(
+        "checkout" in step.get("uses", "") or "pip" in step.get("run", "") for step in jobs["comment"]["steps"]
+    )
+    steps = {step["name"]: step for job in jobs.values() for step in job["steps"] if "run" in step}
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    project.fill().run("suites")
+    assert main.main(["baseline", "accept", "report.json", "--model", "tiny"]) == 0
+    own = {"ROBUSTNESS_STORE": str(project.store), "GITHUB_STEP_SUMMARY": str(root / "summary.md")}
+    for name in ("run", "compare with the baselines"):
+        code, said = sh(project, steps[name]["run"], **own)
+        assert code == 0, said
+    assert (root / "summary.md").read_text().startswith("# Robustness report: passed")
+    comment = (root / "comment.md").read_text().splitlines()
+    assert comment[1].startswith("### ✅ Robustness: not worse")
+    project.write("gh", GH)
+    (root / "gh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(root), prepend=os.pathsep)
+    own = {"COMMENTS": "repos/o/r/issues/7/comments", "GITHUB_REPOSITORY": "o/r"}
+    for ids, call in (
+        ("", "api -X POST repos/o/r/issues/7/comments -F body=@comment.md"),
+        ("12\n13\n", "api -X PATCH repos/o/r/issues/comments/12 -F body=@comment.md"),
+    ):
+        project.write("ids.txt", ids)
+        assert sh(project, steps["post"]["run"], **own)[0] == 0
+        asked, written = (root / "calls.txt").read_text().splitlines()[-2:]
+        assert f'startswith("{comment[0]}")' in asked
+        assert written == call
+
+
 def test_gitlab_with_a_red_model(two):
     """Catches: a red shard that ends green, or is green once merged; a JUnit file that is not where it is sought."""
     jobs, root = recipe("GitLab"), two.root

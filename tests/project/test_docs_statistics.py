@@ -56,7 +56,7 @@ def test_the_three_models_come_to_what_the_page_says(page):
 
 
 def test_the_bounds_of_retrainings_are_students_widened(page):
-    """Catches: the standard error of a mean in place of one more, α not shared, no widening; scipy's t is the oracle."""
+    """Catches: the standard error of a mean in place of one more, α not shared, no widening. Oracle: scipy."""
     accepted = page[0]["accepted"]
     for some, shown in zip((accepted[:5], accepted), beginning(page, "(prediction_bounds("), strict=True):
         k = len(some)

@@ -64,6 +64,7 @@ def test_merged_is_the_whole_run(two, capsys, monkeypatch):
     [
         ((0, 0), "passed", 0), ((0, 10), "failed", 10), ((10, 1), "failed", 1), ((0, 2), "partial", 2),
         ((1, 3), "failed", 3), ((0, 0), "failed", 1), ((0, 0), "partial", 0), ((5, 10), "failed", 5),
+        ((0, 11), "partial", 11), ((11, 1), "failed", 1), ((11, 10), "failed", 10), ((11, 11), "failed", 1),
     ],
 )  # fmt: skip
 def test_one_exit_code(codes, verdict, expected):

@@ -64,13 +64,13 @@ def test_all_litter_goes_and_nothing_else(places, tmp_path, capsys, age):
     assert run(store, data, "--broken", "--dry-run") == 0
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
     said = capsys.readouterr().out
-    assert "and 9 leftovers of killed processes, 90 bytes" in said
+    assert "and 9 leftovers of killed processes, 90 B" in said
     for what in ("incomplete file", "half unpacked", "the marker of a", "the checkpoint", "chunks of", "incomplete d"):
         assert f" {what}" in said
     assert run(store, data, "--broken") == 0
     assert before - {path for path in tmp_path.rglob("*") if path.is_file()} == set(litter)
     assert run(store, data, "--broken") == 0
-    assert "removed 0 entries, 0 bytes" in capsys.readouterr().out
+    assert "removed 0 entries, 0 B" in capsys.readouterr().out
 
 
 def test_what_somebody_may_be_at_stays(places, tmp_path):
