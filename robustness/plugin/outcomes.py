@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +16,6 @@ from robustness.errors import printable
 from robustness.plugin.config import SESSION, has_cards, is_worker, report_files, run_state
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from robustness.plugin.state import RunState
     from robustness.reporting.report import RunReport
 
@@ -246,23 +245,41 @@ def _finish(config: pytest.Config, session: pytest.Session, run: RunState) -> No
     document = config.stash[DOCUMENT] = run_report.build_report(run, complete=complete, code=int(session.exitstatus))
     written = config.stash[REPORTS] = [skipped] if session.exitstatus == SKIPPED else []
     files = report_files(config) if run.planned or run.measuring.planned or run.gates else []
+    files = _without_job_summary(session, document, files, written)
     if complete and any(path.suffix.lower() == writers.ILLUSTRATED for path in files):
         run_report.add_gallery(run, document)
     for path in files:
         try:
-            done = _write(run, document, path)
-            written.append(f"report: {done or os.path.relpath(path, config.invocation_params.dir)}")
+            _write(run, document, path)
+            written.append(f"report: {os.path.relpath(path, config.invocation_params.dir)}")
         except RobustnessError as error:
             written.append(f"report not written: {error}")
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
-def _write(run: RunState, document: RunReport, path: Path) -> str:
-    """Write one report file; return the name of its place if that is not the file's path."""
+def _write(run: RunState, document: RunReport, path: Path) -> None:
+    """Write a file of the report, or the statement of its verdict."""
     from robustness.plugin import run_report
-    from robustness.reporting import job_summary
+    from robustness.reporting import writers
 
     if path.name.endswith(STATEMENT):
         run_report.write_statement(run, document, path)
-        return ""
-    return job_summary.write(document, path)
+    else:
+        writers.write(document, path)
+
+
+def _without_job_summary(
+    session: pytest.Session, document: RunReport, files: list[Path], written: list[str]
+) -> list[Path]:
+    """Append the report to the summary of a GitHub job if that is asked for, and return the other files."""
+    from robustness.errors import RobustnessError
+    from robustness.reporting import job_summary
+
+    others = [path for path in files if not job_summary.is_job_summary(path)]
+    if len(others) < len(files):
+        try:
+            written.append(f"report: {job_summary.write(document, Path(job_summary.NAME))}")
+        except RobustnessError as error:
+            written.append(f"report not written: {error}")
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+    return others
