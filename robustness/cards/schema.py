@@ -82,6 +82,11 @@ class SweepTable(_Table):
     Of the strengths: ``default`` (V, ε, …), ``snr`` for ratios in dB that are reached after clipping, ``snr-std`` for
     the same without each image's mean, ``image-std`` for standard deviations of each image's pixels.
     """
+    early_stop: bool = False
+    """
+    Whether the sweep stops once all its claims are decided, whatever the model does on the remaining images. Reports
+    then have bounds in place of numbers.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -89,7 +94,7 @@ class SweepTable(_Table):
         """In a card, the perturbation's parameters are in the same table as the strengths."""
         if not isinstance(table, Mapping):
             return table
-        own = {key: value for key, value in table.items() if key in ("strengths", "unit")}
+        own = {key: value for key, value in table.items() if key in ("strengths", "unit", "early_stop")}
         parameters = {key: value for key, value in table.items() if key not in own}
         kind = parameters.get("kind")
         if not isinstance(kind, str) or kind == "clean" or kind not in PERTURBATIONS:
@@ -98,7 +103,7 @@ class SweepTable(_Table):
         allowed = list(PERTURBATIONS[kind].model_fields)
         for key in parameters:
             if key not in allowed:
-                known = [*allowed, "strengths", "unit"]
+                known = [*allowed, "strengths", "unit", "early_stop"]
                 raise ValueError(f"unknown key {key!r}; allowed: {', '.join(known)}{nearest(key, known)}")
         return own | {"perturbation": PERTURBATIONS[kind].model_validate(parameters)}
 
@@ -287,6 +292,28 @@ class CardFile(_Table):
         if self.gate is not None:
             check_gate(self.gate, swept, self.model.decision, probabilities=self.store_probabilities)
         check_waivers(self.waivers, self._claim_names(), self.gate, swept)
+        return self
+
+    @model_validator(mode="after")
+    def _stopping(self) -> CardFile:
+        gated = () if self.gate is None else (tuple(self.sweeps) if self.gate.sweeps is None else self.gate.sweeps)
+        for name in (name for name, table in self.sweeps.items() if table.early_stop):
+            where = f"sweeps.{name}.early_stop"
+            rows = self.claims[name].thresholds if name in self.claims else {}
+            claimed = [metric for metric, row in rows.items() if any(not isinstance(each, str) for each in row)]
+            if not claimed:
+                raise ValueError(f"{where}: claims decide when to stop, and claims.{name} has none; remove the key")
+            if other := [metric for metric in claimed if not registry.get(metric).monotone]:
+                possible = ", ".join(name for name in registry.METRICS if registry.get(name).monotone)
+                raise ValueError(
+                    f"{where}: {other[0]} is known only after the last image; remove the key or the claim "
+                    f"(possible: {possible})"
+                )
+            if name in gated:
+                raise ValueError(
+                    f"{where}: the gate compares every image of this sweep; remove the key, or name other sweeps in "
+                    "gate.sweeps"
+                )
         return self
 
     def _claim_names(self) -> list[str]:

@@ -54,6 +54,7 @@ METRICS = (
         "attack_success_rate",
         "fraction of the correctly predicted clean images that are predicted wrongly under the perturbation",
         count_fooled,
+        monotone=True,
         **ATTACK,
     ),
     counted_metric(

@@ -153,6 +153,7 @@ ACCURACY = rate_metric(
     guessing.accuracy,
     count=count_correct,
     required_because="a constant classifier scores 0",
+    monotone=True,
 )
 
 METRICS = (
@@ -162,6 +163,7 @@ METRICS = (
         "mean recall of the classes that have images",
         balanced_accuracy,
         guessing.balanced_accuracy,
+        monotone=True,
     ),
     rate_metric(
         "precision",
@@ -178,10 +180,11 @@ METRICS = (
         count=count_recalled,
         takes_class=True,
         perfect_by_constant=True,
+        monotone=True,
     ),
     rate_metric("f1", "harmonic mean of a class's precision and recall", f1, guessing.f1, takes_class=True),
     *(
-        rate_metric(f"{name}_micro", description, accuracy, guessing.accuracy, count=count_correct)
+        rate_metric(f"{name}_micro", description, accuracy, guessing.accuracy, count=count_correct, monotone=True)
         for name, description in (
             ("precision", "precision over all predictions together, equal to accuracy"),
             ("recall", "recall over all images together, equal to accuracy"),

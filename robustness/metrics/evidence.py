@@ -20,6 +20,8 @@ SEMANTICS = 7
 OK = "ok"
 RAISED = "raised "
 """Prefix of a cell's status if code failed; such evidence is valid in its own run only."""
+DECIDED = "decided after "
+"""Prefix of a cell's status if the sweep stopped once its claims were decided; untried images have the class -1."""
 
 OUTCOMES = ("predictions", "confidence", "true_probability", "loss", "snr")
 
@@ -82,6 +84,11 @@ class Evidence:
     def failed(self) -> bool:
         """Whether code failed at some strength."""
         return any(status.startswith(RAISED) for status in self.status)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the sweep stopped early, so that only its claims can be judged."""
+        return any(status.startswith(DECIDED) for status in self.status)
 
     @property
     def digest(self) -> str:

@@ -30,12 +30,14 @@ class Measurement:
     A metric's value on some images, with an interval and the method it comes from.
 
     `n` is the denominator in images; `successes` is set if images are counted. A value of NaN (a dash in tables,
-    a failed claim) has its reason in `note`. `metric` is the name with its class, as a card writes it.
+    a failed claim) has its reason in `note`. `metric` is the name with its class, as a card writes it. With the method
+    "bounds" the value is NaN because a sweep stopped early, and the interval has the smallest and the largest value
+    that the untried images leave possible.
     """
 
     value: float
     interval: Interval
-    method: Literal["wilson", "delta", "normal", "delong", "influence", "bootstrap"]
+    method: Literal["wilson", "delta", "normal", "delong", "influence", "bootstrap", "bounds"]
     n: int
     successes: int | None = None
     note: str = ""
@@ -147,6 +149,9 @@ class Metric:
     """Whether it needs the probability of every class."""
     over_strengths: bool = False
     """Whether it describes the accuracies at several strengths."""
+    monotone: bool = False
+    """Whether its value depends on which images are right only, and one more right image never makes it worse. So its
+    value with all untried images wrong, and with all of them right, are bounds."""
     baseline_scores: Literal["", "attack_probability", "probabilities"] = ""
     """The scores that a gate's baseline must store for it, besides predictions and discarded images."""
 

@@ -129,8 +129,13 @@ def classifier(request: pytest.FixtureRequest, card: Card) -> nn.Module:
 def sweep(request: pytest.FixtureRequest, card: Card) -> Callable[..., Evidence]:
     """Return the evidence of one of the card's sweeps by its name, of "clean", or of a table as in a card."""
     workspace = run_state(request.config).workspace
+    claimed = request.getfixturevalue("claim").sweep if "claim" in request.fixturenames else None
 
     def evidence(name: str | Mapping[str, Any] = "clean") -> Evidence:
+        if name == claimed is not None:
+            from robustness import claims
+
+            return _skip_or_fail(request.config, lambda: workspace.evidence_for_claims(card, claimed, claims.decide))
         if isinstance(name, str):
             return _skip_or_fail(request.config, lambda: workspace.evidence(card, name))
         return _skip_or_fail(request.config, lambda: workspace.evidence(card.with_sweep("own", name), "own"))
@@ -235,8 +240,10 @@ class ClaimCheck:
 
     def _refuse_other(self, evidence: Evidence) -> None:
         """Fail if the evidence is that of another sweep, which may have the claim's strength too."""
-        expected = self._session.workspace.key(self.card, self._claim.sweep)
-        if evidence.provenance.get("key", expected) != expected:
+        workspace = self._session.workspace
+        expected = workspace.key(self.card, self._claim.sweep)
+        key = evidence.provenance.get("key", expected)
+        if key != expected and key != workspace.stopped_key(self.card, self._claim.sweep):
             pytest.fail(
                 f"{self._claim.id}: `check` must get the claim's evidence, sweep(claim.sweep), got that of "
                 f"{evidence.provenance.get('label')}; select the claims of one sweep with the marker claims(sweep=...)",

@@ -12,7 +12,7 @@ from robustness import cards, claims
 from robustness.cards import Card
 from robustness.errors import CardError
 from robustness.metrics import registry
-from robustness.metrics.evidence import OK, Evidence
+from robustness.metrics.evidence import DECIDED, OK, Evidence
 from robustness.perturbations import strength as strengths
 from robustness.reporting import misclassifications
 from robustness.reporting.report import ClaimReport
@@ -162,16 +162,18 @@ def _cell(
     """Measure one strength; a cell without numbers has only its status and its claims."""
     mine = {metric: outcomes.get((sweep, strength, metric)) for metric in promised}
     status, note, attractors = NOT_KEPT, "", list[Attractor]()
+    judged = {metric: _claimed_numbers(outcome) for metric, outcome in mine.items() if outcome is not None}
+    metrics = {metric: numbers for metric, numbers in judged.items() if numbers.model_fields_set}
     if evidence is None:
-        judged = {metric: _claimed_numbers(outcome) for metric, outcome in mine.items() if outcome is not None}
-        metrics = {metric: numbers for metric, numbers in judged.items() if numbers.model_fields_set}
+        pass
     elif strength not in evidence.strengths:
         status, metrics = "not in the evidence", {}
     else:
         row = evidence.index(strength)
         status, note = evidence.status[row], evidence.provenance.get("notes", {}).get(strength, "")
         names = dict.fromkeys((*SHOWN, *_compared(evidence), *promised)) if status == OK else {}
-        metrics = {metric: _measured(evidence, strength, metric) for metric in names}
+        if not status.startswith(DECIDED):  # only its claims have bounds
+            metrics = {metric: _measured(evidence, strength, metric) for metric in names}
         attractors = misclassifications.attractors(evidence, row) if status == OK else []
     return CellReport(
         strength=strength,

@@ -56,7 +56,7 @@ def explained(claim: ClaimReport) -> bool:
 def inside(claim: ClaimReport) -> bool:
     """Return whether a claim's threshold lies inside the interval of what was measured."""
     low, high = claim.numbers.low, claim.numbers.high
-    return low is not None and high is not None and low <= claim.threshold <= high
+    return claim.numbers.value is not None and low is not None and high is not None and low <= claim.threshold <= high
 
 
 def within_noise(report: RunReport) -> Iterator[str]:

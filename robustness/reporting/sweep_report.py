@@ -14,14 +14,20 @@ NOT_KEPT = "evidence not kept"
 """Status of a cell whose only numbers are those of its claims."""
 
 
+BOUNDS = "bounds"
+"""Method of a number of a sweep that stopped early: no value, but the ends between which it lies."""
+
+
 class NumberReport(ReportPart):
     """A measured metric; empty if nothing was measured."""
 
     value: Finite = Field(None, description="Rates from 0 to 1, `loss` in nats, `snr` in dB; null if there is none.")
-    low: Finite = Field(None, description="Lower end of the 95 % interval.")
-    high: Finite = Field(None, description="Upper end of the 95 % interval.")
+    low: Finite = Field(None, description="Lower end of the 95 % interval, or of the bounds.")
+    high: Finite = Field(None, description="Upper end of the 95 % interval, or of the bounds.")
     method: Text | None = Field(
-        None, description="Of the interval: `wilson`, `delta`, `normal`, `delong`, `influence`."
+        None,
+        description="Of the interval: `wilson`, `delta`, `normal`, `delong`, `influence`; `bounds` if the sweep "
+        "stopped early, so that there is no value.",
     )
     n: int | None = Field(None, description="Denominator, in images.")
     successes: int | None = Field(None, description="Numerator, if images are counted.")
@@ -50,11 +56,12 @@ class CellReport(ReportPart):
     """
     One strength of a sweep.
 
-    If the status is neither `ok` nor `evidence not kept`, there are no metrics: a failed cell has no numbers.
+    If the status is neither `ok` nor `evidence not kept`, there are no metrics: a failed cell has no numbers. If the
+    sweep stopped early, the status is `decided after …`, and only claimed metrics are there, as bounds.
     """
 
     strength: Text = Field(description="Its name, as in test ids.")
-    status: Text = Field(description="`ok`, why the cell has no numbers, or `evidence not kept`.")
+    status: Text = Field(description="`ok`, why the cell has no numbers, `decided after …`, or `evidence not kept`.")
     note: Text = Field(description="A note on the cell, such as images whose ratio could not be reached.")
     metrics: dict[Text, NumberReport] = Field(description="Everything measured, by metric, claimed or not.")
     claims: dict[Text, CellClaim] = Field(description="What the card claims here, by metric.")

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from robustness.cards.schema import NO_CLAIM
-from robustness.metrics.evidence import OK
+from robustness.metrics.evidence import DECIDED, OK
 from robustness.reporting.report import ModelReport
-from robustness.reporting.sweep_report import NOT_KEPT, CellClaim, CellReport, NumberReport, SweepReport
+from robustness.reporting.sweep_report import BOUNDS, NOT_KEPT, CellClaim, CellReport, NumberReport, SweepReport
 from robustness.util.text import DASH, NAME, one_line
 
 COLUMNS = {
@@ -56,6 +56,9 @@ class NumberFormat:
         """Write a measured metric: value, interval, and the threshold if a claim on it ran."""
         if number is None:
             return ""
+        if number.method == BOUNDS and number.low is not None and number.high is not None:
+            low, high = (self.number(metric, end, self.places) for end in (number.low, number.high))
+            return f"between {low} and {high}"
         if number.value is None:
             return DASH
         ran = claim is not None and claim.outcome in ("passed", "failed", "vacuous")
@@ -136,7 +139,7 @@ def has_numbers(sweep: SweepReport) -> bool:
 
 def verdict_label(cell: CellReport, metric: str | None = None) -> str:
     """Return the worst outcome of a cell's claims, or that of one metric's claim; "not claimed" if there is none."""
-    if cell.status not in (OK, NOT_KEPT):
+    if cell.status not in (OK, NOT_KEPT) and not cell.status.startswith(DECIDED):
         return MARKS["error"]
     outcomes = {claim.outcome for name, claim in cell.claims.items() if metric in (None, name)}
     return next((shown for outcome, shown in MARKS.items() if outcome in outcomes), "not claimed")

@@ -87,12 +87,14 @@ def run_batches(
     prefetch: Callable[[int, int], None] = lambda start, stop: None,
     chunks: Sequence[int] | None = None,
     max_batches: int | None = None,
+    in_order: bool = False,
 ) -> None:
     """
     Call ``run_batch(model, start, stop)`` for every batch in ``chunks``, or for the first ``max_batches`` of them.
 
     There are as many worker threads as models. ``prefetch(start, stop)`` is called as many batches ahead. On a CPU
-    each worker uses one torch thread; the caller's setting is restored.
+    each worker uses one torch thread; the caller's setting is restored. ``in_order`` begins batches in the order of the
+    images, and not in several chunks at once.
     """
     free_models: SimpleQueue[M] = SimpleQueue()
     watch = time_limit.Watchdog()
@@ -100,7 +102,7 @@ def run_batches(
         free_models.put(model)
 
     workers = len(models)
-    batches = list(islice(batch_ranges(total, batch_size, workers, chunks), max_batches))
+    batches = list(islice(batch_ranges(total, batch_size, 1 if in_order else workers, chunks), max_batches))
     started: set[int] = set()
     starting = threading.Lock()
 

@@ -21,6 +21,7 @@ from robustness.perturbations import strength as strengths_
 from robustness.sweep import batching, trials
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.batching import Progress
+from robustness.sweep.early_stop import EarlyStop
 from robustness.sweep.recorder import ChunkCache, ChunkResult, OutcomeRecorder
 from robustness.util.rng import CHUNK
 
@@ -50,9 +51,12 @@ def sweep_chunks(
     threads: int,
     progress: Progress | None = None,
     store: StoreChunk | None = None,
+    early: EarlyStop | None = None,
 ) -> dict[str, Any]:
     """
     Sweep ``chunks``; pass each result to ``store`` as soon as all its batches are finished.
+
+    With ``early``, the batches run in the order of the images, and none begins once all claims are decided.
 
     Return the metadata that each result gets: batch size, memory format, and whether the models are deterministic
     and free of state.
@@ -78,6 +82,7 @@ def sweep_chunks(
             lambda model, start, stop: batches.run_batch(model, start, stop, recorder),
             finished,
             progress,
+            early,
         )
     return metadata
 
@@ -131,6 +136,7 @@ def _run(
     run_batch: Callable[[nn.ModuleDict, int, int], None],
     finished: Callable[[int, float], None],
     progress: Progress | None,
+    early: EarlyStop | None = None,
 ) -> None:
     """Call ``run_batch`` for every batch, and ``finished`` for every chunk with the seconds since the previous one."""
     total, lock, last = len(batches.images), threading.Lock(), time.perf_counter()
@@ -138,7 +144,11 @@ def _run(
 
     def run_one(model: nn.ModuleDict, start: int, stop: int) -> None:
         nonlocal last
+        if early is not None and early.tried is not None:
+            return
         run_batch(model, start, stop)
+        if early is not None:
+            early.add(start, stop)
         with lock:
             remaining[start // CHUNK] -= 1
             done = not remaining[start // CHUNK]
@@ -148,7 +158,10 @@ def _run(
         if done:
             finished(start // CHUNK, seconds)
 
-    batching.run_batches(run_one, models, total, batches.batch_size, batches.device, progress, batches.prefetch, chunks)
+    batching.run_batches(
+        run_one, models, total, batches.batch_size, batches.device, progress, batches.prefetch, chunks,
+        in_order=early is not None,
+    )  # fmt: skip
 
 
 def load_finished_chunks(

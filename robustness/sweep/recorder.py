@@ -16,7 +16,7 @@ import safetensors.numpy
 from robustness.classifiers.call_factory import describe_error
 from robustness.data.images import Images
 from robustness.errors import StoreError
-from robustness.metrics.evidence import OK, RAISED, Evidence
+from robustness.metrics.evidence import DECIDED, OK, RAISED, Evidence
 from robustness.util.rng import CHUNK
 
 FORMAT = "pytest-robustness/chunk/1"
@@ -141,6 +141,8 @@ class OutcomeRecorder:
             self.floats["attack_probability"] = np.full(shape, np.nan, np.float32)
         self._non_finite = np.zeros((-(-len(images) // CHUNK), len(strengths)), int)
         self._counts: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
+        self._flagged: dict[tuple[int, int], Counter[str]] = {}
+        """By the first image of a batch or of a restored chunk, and by strength: counts that may fail the strength."""
         self._raised: dict[int, tuple[int, str]] = {}
         self._lock = threading.Lock()
 
@@ -165,6 +167,11 @@ class OutcomeRecorder:
         """Add counts of flagged images in the batch that begins at ``start``."""
         with self._lock:
             self._counts[start // CHUNK, strength].update(counts)
+            self._flag(start, strength, counts)
+
+    def _flag(self, start: int, strength: int, counts: Mapping[str, int]) -> None:
+        if flagged := Counter({name: n for name, n in counts.items() if n and name in MAX_FRACTIONS}):
+            self._flagged[start, strength] = flagged
 
     def record_error(self, strength: int, start: int, error: BaseException) -> None:
         """Record an exception; of several batches, the first in the order of the data counts."""
@@ -199,6 +206,7 @@ class OutcomeRecorder:
             self._non_finite[chunk] = result.metadata["non_finite"]
             for strength, counts in enumerate(result.metadata["counts"]):
                 self._counts[chunk, strength] = Counter(counts)
+                self._flag(rows.start, strength, counts)
             for strength, (start, message) in result.metadata["raised"].items():
                 if not self.already_failed(int(strength), rows.start + start):
                     self._raised[int(strength)] = (rows.start + start, message)
@@ -225,6 +233,42 @@ class OutcomeRecorder:
             if self._total_counts(strength)[name] > fraction * total:
                 return self._count_message(strength, name)
         return OK
+
+    def prefix(self, tried: int, provenance: Mapping[str, Any] | None = None) -> Evidence:
+        """
+        Return evidence of the first ``tried`` images; images behind them that were swept too are left out.
+
+        A strength has the status "decided after …" if whatever happens to untried images without a fault cannot change
+        its status "ok"; any other has a status that keeps its claims undecided.
+        """
+        total = len(self.images)
+        with self._lock:
+            flagged = [Counter[str]() for _ in self.strengths]
+            for (start, strength), counts in self._flagged.items():
+                if start < tried:
+                    flagged[strength].update(counts)
+        predictions = np.full_like(self.predictions, -1)
+        predictions[:, :tried] = self.predictions[:, :tried]
+        floats: dict[str, Any] = {name: np.full_like(array, np.nan) for name, array in self.floats.items()}
+        for name, array in floats.items():
+            array[:, :tried] = self.floats[name][:, :tried]
+        status = [
+            f"{DECIDED}{tried} of {total} images"
+            if (predictions[row, :tried] >= 0).all()
+            and all(not n or n + total - tried <= MAX_FRACTIONS[name] * total for name, n in flagged[row].items())
+            else f"images with a fault among the first {tried}"
+            for row in range(len(self.strengths))
+        ]
+        return Evidence(
+            labels=self.images.labels.astype(np.int32),
+            classes=self.images.classes,
+            strengths=self.strengths,
+            status=tuple(status),
+            predictions=predictions,
+            drawn=self.drawn,
+            provenance={**(provenance or {}), "tried": tried, "notes": {}},
+            **floats,
+        )
 
     def _total_counts(self, strength: int) -> Counter[str]:
         total: Counter[str] = Counter()

@@ -25,9 +25,13 @@ from robustness.perturbations.strength import Strength, Unit
 from robustness.sweep import batching, chunks, precision_check, trials
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.batching import Progress
+from robustness.sweep.early_stop import Decided, EarlyStop
 from robustness.sweep.recorder import ChunkCache, ChunkResult, OutcomeRecorder
 from robustness.util import hardware
 from robustness.util.rng import CHUNK
+
+EARLY_PARTS = 6
+"""Parts of the images between which a sweep on a CPU can stop: small batches are slow."""
 
 
 def run_sweep(
@@ -52,6 +56,7 @@ def run_sweep(
     device_kind: str | None = None,
     dtype: str = "float32",
     beside_float32: bool = True,
+    decided: Decided | None = None,
 ) -> Evidence:
     """
     Perturb every image at every strength and record what the classifier decides.
@@ -83,10 +88,13 @@ def run_sweep(
         device_kind: The kind of device that `chunk_cache` was computed on, if it is another one.
         dtype: Precision of the models: "float32", "tf32" or "bf16".
         beside_float32: Whether decisions in another precision are compared to float32 on a sample.
+        decided: Whether evidence of the first images decides all claims, so that the sweep stops. Called between
+            batches, from one thread at a time.
 
     Returns:
         Evidence with a row per strength. If user code raises at a strength, or numbers are NaN, its status says why;
-        no exception is raised.
+        no exception is raised. If the sweep stopped, the status of every strength is "decided after …", and untried
+        images have the class -1.
 
     Raises:
         ModelError: If the outputs do not fit the classes of the images.
@@ -106,30 +114,37 @@ def run_sweep(
     precision.check_dtype(dtype, device if device_kind is None else None)
     float32_modules = module_dict(classifier, source, generator)
     modules = precision.in_precision(float32_modules, dtype, device)
-    requested = batch_size or choose_batch_size(images, perturbation, modules, device)
+    parts = 2 if decided is None else EARLY_PARTS
+    requested = batch_size or choose_batch_size(images, perturbation, modules, device, parts)
     threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cpu_count()
     decision = decision or Argmax()
     attack_decision = source_decision or (decision if source is None else Argmax())
     weights_hash, started = state_hash(classifier), time.perf_counter()
 
-    def attempt(size: int) -> tuple[OutcomeRecorder, list[Mapping[str, Any]]]:
+    def attempt(size: int) -> tuple[OutcomeRecorder, list[Mapping[str, Any]], int | None]:
         batches = SweepBatches(
             images, perturbation, strengths, unit, seed, device, size, decision, attack_decision, directions
         )
         recorder, metadata = chunks.new_recorder(batches, probabilities=probabilities), list[Mapping[str, Any]]()
+        early = None if decided is None else EarlyStop(decided, recorder)
 
         def restore(result: ChunkResult) -> None:
             recorder.restore(result)
             metadata.append(result.metadata)
+            if early is not None:
+                early.add(result.chunk * CHUNK, min((result.chunk + 1) * CHUNK, len(images)))
 
-        if missing := chunks.load_finished_chunks(chunk_cache, chunks.chunk_count(images), size, restore):
+        missing = chunks.load_finished_chunks(chunk_cache, chunks.chunk_count(images), size, restore)
+        if missing and (early is None or early.tried is None):
             check_device_available(device_kind)
             store = None if chunk_cache is None else chunk_cache.put
             with precision.matmul_precision(dtype, device):
-                metadata.append(chunks.sweep_chunks(batches, modules, recorder, missing, threads, progress, store))
-        return recorder, metadata
+                metadata.append(
+                    chunks.sweep_chunks(batches, modules, recorder, missing, threads, progress, store, early)
+                )
+        return recorder, metadata, None if early is None else early.tried
 
-    (recorder, metadata), used_batch_size = batching.retry_with_smaller_batches(
+    (recorder, metadata, tried), used_batch_size = batching.retry_with_smaller_batches(
         attempt, chunk_cache.batch_size(requested) if chunk_cache else requested
     )
     # Chunks from the cache count with the time that they took.
@@ -137,29 +152,30 @@ def run_sweep(
     is_deterministic = all(entry["deterministic"] for entry in metadata)
     state_reason = next((entry["keeps_state"] for entry in metadata if entry.get("keeps_state")), "")
     doubts = {"non-deterministic forward": not is_deterministic, trials.KEEPS_STATE: bool(state_reason)}
-    evidence = recorder.evidence(
-        {
-            "perturbation": perturbation.model_dump(),
-            "unit": unit,
-            "seed": seed,
-            "device": device_kind or hardware.device_fingerprint(device),
-            "dtype": dtype,
-            "batch_size": used_batch_size,
-            **({"out_of_memory_at": requested} if used_batch_size < requested else {}),
-            "memory_format": metadata[0]["memory_format"],
-            "semantics": SEMANTICS,
-            "images": {"name": images.name, "n": len(images), "fingerprint": images.fingerprint},
-            "state": weights_hash,
-            "decision": decision.model_dump(),
-            "versions": {"torch": torch.__version__, "numpy": np.__version__},
-            # Once per classifier: every card has clean evidence.
-            "doubts": [name for name, raised in doubts.items() if raised] if isinstance(perturbation, Clean) else [],
-            **({"keeps_state": state_reason} if state_reason else {}),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(seconds, 3),
-            "images_per_second": round(len(images) * len(strengths) / seconds, 1),
-        }
-    )
+    provenance = {
+        "perturbation": perturbation.model_dump(),
+        "unit": unit,
+        "seed": seed,
+        "device": device_kind or hardware.device_fingerprint(device),
+        "dtype": dtype,
+        "batch_size": used_batch_size,
+        **({"out_of_memory_at": requested} if used_batch_size < requested else {}),
+        "memory_format": metadata[0]["memory_format"],
+        "semantics": SEMANTICS,
+        "images": {"name": images.name, "n": len(images), "fingerprint": images.fingerprint},
+        "state": weights_hash,
+        "decision": decision.model_dump(),
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        # Once per classifier: every card has clean evidence.
+        "doubts": [name for name, raised in doubts.items() if raised] if isinstance(perturbation, Clean) else [],
+        **({"keeps_state": state_reason} if state_reason else {}),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "images_per_second": round((tried or len(images)) * len(strengths) / seconds, 1),
+    }
+    if tried is not None:
+        return recorder.prefix(tried, provenance)
+    evidence = recorder.evidence(provenance)
     if dtype == "float32" or not beside_float32 or not (device_kind is None or hardware.has_device(device_kind)):
         return evidence
     batches = SweepBatches(
@@ -168,17 +184,19 @@ def run_sweep(
     return precision_check.count_differing_decisions(evidence, batches, float32_modules, threads)
 
 
-def choose_batch_size(images: Images, perturbation: Perturbation, module: nn.Module, device: str) -> int:
+def choose_batch_size(
+    images: Images, perturbation: Perturbation, module: nn.Module, device: str, parts: int = 2
+) -> int:
     """
     Choose the fastest batch size that needs no more memory than one thread with larger batches.
 
     Feature maps of convolutions are many times as large as the images, and iterative attacks hold a few copies of
-    the images; other models gain from larger matrix products.
+    the images; other models gain from larger matrix products. On a CPU there are at least as many batches as ``parts``.
     """
     max_bytes = 2**22 if isinstance(perturbation, Step) else 2**21
     if has_convolutions(module):
         max_bytes = 2**20
-    return hardware.batch_size(images.shape, device, len(images), max_bytes)
+    return hardware.batch_size(images.shape, device, 2 * len(images) // parts, max_bytes)
 
 
 def directions(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from robustness import cards
-from robustness.cards import Card
+from robustness.cards import Card, Claim
 from robustness.classifiers import precision
 from robustness.errors import StoreError, SweepError
 from robustness.metrics.evidence import SEMANTICS, Evidence
@@ -20,6 +20,8 @@ from robustness.workspace.jobs import SweepJob
 from robustness.workspace.models import Models
 
 Document = dict[str, Any]
+Decide = Callable[[Sequence[Claim], Evidence], bool]
+"""Whether evidence of the first images decides claims."""
 
 
 @dataclass
@@ -107,6 +109,46 @@ class Workspace(Models):
             self._complete[key, job.requested] = complete
         return self._complete[key, job.requested]
 
+    def evidence_for_claims(self, card: Card, sweep: str, decide: Decide) -> Evidence:
+        """
+        Return evidence that decides the claims of a card's sweep: all of it, or a part if its card asks for early stop.
+
+        Evidence of all images serves too. Whoever needs every image takes `evidence`, which has no parts.
+        """
+        if not (sweep in card.file.sweeps and card.file.sweeps[sweep].early_stop):
+            return self.evidence(card, sweep)
+        job = self.resolve(card, sweep)
+        fields = self.key_fields(job)
+        full, key = sha256_json(fields), self.stopped_key(card, sweep)
+        if full in self._evidence or self.store.evidence(full, card.project)[0] is not None:
+            return self.evidence(card, sweep)
+        if key not in self._evidence:
+            self._make_prerequisites(job)
+
+            def decided(evidence: Evidence) -> bool:
+                complete = self._attach_clean_and_source(job, evidence, self.evidence)
+                return complete is not None and decide(_claims(card, sweep), complete)
+
+            self._evidence[key] = self.get_or_make(
+                "evidence",
+                key,
+                lambda: self.make_evidence(job, self._stopped_fields(job), decided),
+                read=lambda: self.store.evidence(key, card.project),
+                label=f"sweeping {job.label}",
+                again="swept again",
+            )
+        complete = self._attach_clean_and_source(job, self._evidence[key], self.evidence)
+        assert complete is not None
+        return complete
+
+    def stopped_key(self, card: Card, sweep: str) -> str:
+        """Return the key of a sweep's evidence if it stops early: claims are a part of it."""
+        return sha256_json(self._stopped_fields(self.resolve(card, sweep)))
+
+    def _stopped_fields(self, job: SweepJob) -> dict[str, Any]:
+        rule = [[c.strength, c.metric, c.threshold, c.clean] for c in _claims(job.card, job.sweep)]
+        return {**self.key_fields(job), "early_stop": rule}
+
     def cached_evidence(self, card: Card, sweep: str, key: str) -> Evidence | None:
         """Return evidence of this run or of the store, by its key; None if there is none. Never runs a sweep."""
         evidence = self._evidence.get(key) or self.store.evidence(key, card.project)[0]
@@ -148,13 +190,16 @@ class Workspace(Models):
             "distributions": {**loaded.distributions, **inputs.distributions, **job.images.distributions},
         }
 
-    def make_evidence(self, job: SweepJob, fields: dict[str, Any]) -> Evidence:
+    def make_evidence(
+        self, job: SweepJob, fields: dict[str, Any], decided: Callable[[Evidence], bool] | None = None
+    ) -> Evidence:
         """
         Sweep the chunks that are not finished, and store the evidence. The caller must hold the store's lock.
 
         Args:
             job: The sweep.
             fields: What `key_fields` returns for it.
+            decided: Whether the first images decide all claims, so that the sweep stops.
         """
         from robustness.sweep.runner import run_sweep
 
@@ -179,6 +224,7 @@ class Workspace(Models):
                 chunk_cache=chunks,
                 device_kind=self.kind,
                 dtype=self.dtype,
+                decided=decided,
                 **inputs.arguments,
             )
         self._notice_batching(job, evidence)
@@ -210,6 +256,10 @@ class Workspace(Models):
                 f"memory ran out sweeping {job.label} in batches of {requested} images; it was swept in batches of "
                 f"{evidence.provenance['batch_size']}"
             )
+
+
+def _claims(card: Card, sweep: str) -> list[Claim]:
+    return [claim for claim in card.claims() if claim.sweep == sweep]
 
 
 def fresh_workspace(workspace: Workspace) -> Workspace:

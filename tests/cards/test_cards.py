@@ -101,7 +101,8 @@ WRONG = {
     ),
     "unknown sweep key": (
         after(KIND, "buond = 1.0"),
-        r"sweeps\.normal: unknown key 'buond'; allowed: kind, clip, .*, bound, strengths, unit; did you mean 'bound'",
+        r"sweeps\.normal: unknown key 'buond'; allowed: kind, clip, .*, bound, strengths, unit, early_stop; "
+        "did you mean 'bound'",
     ),
     "unknown split key": (
         replaced("per_class = 3", "per_clas = 3"),

@@ -225,8 +225,8 @@ def test_a_sweep_of_a_table(project):
     run = project.write("test_mine.py", MINE.replace("bound", "bund", 1)).plain("test_mine.py")
     assert run.ret == 1
     assert (
-        "unknown key 'bund'; allowed: kind, clip, accumulate, source, bound, strengths, unit; did you mean 'bound'?"
-        in run.out
+        "unknown key 'bund'; allowed: kind, clip, accumulate, source, bound, strengths, unit, early_stop; "
+        "did you mean 'bound'?" in run.out
     )
     assert "Traceback" not in run.out
 
