@@ -79,11 +79,11 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--workers", metavar="N", type=_whole(1, 1000), help="parallel trainings (default: cores)")
     transfer = _add(commands, "transfer", "attack each model with examples computed on every other, as a matrix")
     transfer.add_argument("--sweep", metavar="NAME", default="fgsm", help="an attack in the cards (default: fgsm)")
-    for command in (
-        commands.choices[name] for name in ("run", "sweep", "plan", "train", "update-thresholds", "transfer")
-    ):
+    corruption = _add(commands, "corruption-error", "mean corruption error (mCE) of models, relative to a reference")
+    corruption.add_argument("--reference", metavar="MODEL", required=True, help="the reference model's name")
+    for command in (run, sweep, plan, train, update, transfer, corruption):
         command.add_argument("models", nargs="*", metavar="MODEL", help="model names (default: those on embedded data)")
-    for command in (run, sweep, plan, transfer):
+    for command in (run, sweep, plan, transfer, corruption):
         command.add_argument(
             "--dtype", metavar="DTYPE", choices=DTYPES, default="float32", help="float32 (default), tf32 or bf16"
         )
