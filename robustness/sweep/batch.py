@@ -25,8 +25,9 @@ from robustness.sweep.batching import HostBatch, Prefetcher, out_of_memory, pad_
 from robustness.sweep.recorder import UNREACHED, OutcomeRecorder
 from robustness.util.rng import CHUNK, ChunkedDraws, Purpose, generator
 
-# Images of the trial passes before a sweep: each costs several passes, and more would show nothing new.
-TRIAL_IMAGES = 8
+# Images of the trial passes before a sweep, at most, and as a part of all images: each costs about ten passes, and more
+# would show nothing new.
+TRIAL_IMAGES, TRIAL_PART = 8, 1 / 16
 # Parts in which a CPU differentiates a batch of a module with convolutions: autograd saves all feature maps.
 GRADIENT_PARTS = 2
 
@@ -320,7 +321,8 @@ class SweepBatches:
 
     def trial_images(self) -> tuple[Tensor, Tensor]:
         """Return two different batches of images for trial passes: state left by one must not fit the other."""
-        count = min(TRIAL_IMAGES, self.batch_size, len(self.images))
+        few = max(2, int(TRIAL_PART * len(self.images)))
+        count = min(TRIAL_IMAGES, few, self.batch_size, len(self.images))
         start = min(count, len(self.images) - count)
         # Reversed, because the sweep begins with these images.
         first = torch.from_numpy(self.images.batch(0, count).copy()).to(self.device).flip(0)
