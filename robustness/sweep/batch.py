@@ -28,8 +28,9 @@ from robustness.util.rng import CHUNK, ChunkedDraws, Purpose, generator
 # Images of the trial passes before a sweep, at most, and as a part of all images: each costs about ten passes, and more
 # would show nothing new.
 TRIAL_IMAGES, TRIAL_PART = 8, 1 / 16
-# Parts in which a CPU differentiates a batch of a module with convolutions: autograd saves all feature maps.
-GRADIENT_PARTS = 2
+# Parts in which a CPU differentiates a batch of a module with convolutions, and bytes of images of which one part is
+# enough: autograd saves all feature maps.
+GRADIENT_PARTS, GRADIENT_BYTES = 2, 2**19
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,9 @@ class SweepBatches:
         """Return a batch of images with everything that a perturbation needs."""
         other_models = dict(models.items())
         attacked = other_models.get("source", models["classifier"])
-        splits = self.device == "cpu" and has_convolutions(attacked)
         host = self.prefetcher.take(start, stop)
+        large = 4 * host.inputs.numel() > GRADIENT_BYTES
+        splits = self.device == "cpu" and large and has_convolutions(attacked)
         return Batch(
             models["classifier"],
             self._to_device(host.inputs),

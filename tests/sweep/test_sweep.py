@@ -319,6 +319,22 @@ def test_batches_without_a_given_size_do_not_depend_on_threads(perceptron):
     assert len({evidence.digest for evidence in swept}) == 1
 
 
+@pytest.mark.parametrize(("count", "size"), [(32, 16), (128, 32)])
+def test_only_large_batches_are_differentiated_in_halves(count, size):
+    """Catches: twice as many small passes as needed, or the feature maps of a large batch in memory at once."""
+    images, seen = helpers.images(count, (32, 32, 3)), []
+
+    class Net(nn.Sequential):
+        def forward(self, inputs):
+            if inputs.requires_grad:
+                seen.append(len(inputs))
+            return super().forward(inputs)
+
+    model = Net(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3))
+    run_sweep(model, images, FGSM(), [0.1], threads=1)
+    assert seen[-count // size :] == [size] * (count // size)
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the resident memory from /proc")
 def test_memory_is_that_of_the_evidence():
     """20,000 images are 63 MB as floats, and their noise as much; neither is ever held."""
