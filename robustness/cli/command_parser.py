@@ -14,7 +14,7 @@ RENAMED = {"renew": "update-thresholds", "replay": "show-flip"}
 
 GROUPS = {
     "start": ("init", "check", "profiles", "data"),
-    "run": ("run", "plan", "sweep", "train", "transfer", "merge"),
+    "run": ("run", "plan", "sweep", "train", "transfer", "corruption-error", "merge"),
     "accept": ("baseline", "compare", "mutate"),
     "inspect": ("report", "verify", "show-flip", "evidence"),
     "maintain": ("check-cards", "update-thresholds", "migrate"),

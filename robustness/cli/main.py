@@ -63,6 +63,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "train": models.train,
     "update-thresholds": models.update_thresholds,
     "transfer": models.transfer,
+    "corruption-error": models.corruption_error,
     "report": results.report,
     "merge": results.merge,
     "verify": results.verify,

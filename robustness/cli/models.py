@@ -132,6 +132,17 @@ def transfer(options: Namespace) -> int:
     return common.RED if transfer.has_errors(crossed) else 0
 
 
+def corruption_error(options: Namespace) -> int:
+    """Compare models with a reference under common corruptions."""
+    from robustness.reporting import corruption_errors
+
+    workspace = common.open_workspace(options)
+    (reference,) = common.selected_cards(Namespace(**{**vars(options), "models": [options.reference]}))
+    return common.for_each_card(
+        options, workspace, lambda card: common.print_lines(corruption_errors.table(workspace, card, reference))
+    )
+
+
 def show_flip(options: Namespace) -> int:
     """Show one image before and after a perturbation from a search."""
     from robustness.search import descriptions, search

@@ -109,9 +109,14 @@ def _add_running(commands: Any) -> None:
         "robustness transfer digits-mlp digits-cnn --sweep fgsm",
     )  # fmt: skip
     transfer.add_argument("--sweep", metavar="NAME", default="fgsm", help="an attack in the cards (default: fgsm)")
-    for command in (run, sweep, plan, transfer):
+    corruption = _add(
+        commands, "corruption-error", "mean corruption error (mCE) of models, relative to a reference",
+        "robustness corruption-error digits-eyes-cnn --reference digits-mlp",
+    )  # fmt: skip
+    corruption.add_argument("--reference", metavar="MODEL", required=True, help="the reference model's name")
+    for command in (run, sweep, plan, transfer, corruption):
         command.add_argument("models", nargs="*", metavar="MODEL", help=EMBEDDED)
-        if command is not transfer:
+        if command in (run, sweep, plan):
             command.add_argument("--engine", metavar="ENGINE", help=ENGINE)
         command.add_argument(
             "--dtype", metavar="DTYPE", choices=DTYPES, default="float32", help="float32 (default), tf32 or bf16"

@@ -14,7 +14,7 @@ from robustness.classifiers.weights import abbreviate
 from robustness.decisions import Decision, Filtering
 from robustness.doubts import planted
 from robustness.doubts.probe import TOLERANCE, CheckResults, ModelProbe, NotChecked, apply_attack, check_result
-from robustness.perturbations import FGSM, PGD, AdaptivePGD, Batch, Perturbation
+from robustness.perturbations import APGD, FGSM, PGD, AdaptivePGD, Batch, Perturbation
 from robustness.perturbations.attack import DETECTOR_LOSSES, Loss
 from robustness.perturbations.fgsm import steepest_direction
 from robustness.perturbations.pgd import Steps
@@ -36,8 +36,9 @@ HALVINGS = 3
 STEPS = 10
 # Step sizes of the finite differences, and the relative error that gradients may have.
 DIFFERENCE_STEPS, MAX_GRADIENT_ERROR = (0.1 / 255, 0.5 / 255, 2 / 255, 8 / 255), 0.5
-# Finds all planted examples unless gradients are masked; on healthy networks stronger than 40 steps of ε/10.
-STRONG_ATTACK = PGD(steps=4 * STEPS, relative_step_size=2.0, schedule="linear", stop_when_fooled=True)
+# Finds all planted examples unless gradients are masked. It follows gradients alone: a random search, such as Square,
+# would find them in spite of a mask.
+STRONG_ATTACK = APGD(steps=4 * STEPS)
 NO_ATTACK = "the card has no iterative attack of its own (L∞, native strengths)"
 
 

@@ -25,10 +25,12 @@ from robustness.sweep.batching import HostBatch, Prefetcher, out_of_memory, pad_
 from robustness.sweep.recorder import UNREACHED, OutcomeRecorder
 from robustness.util.rng import CHUNK, ChunkedDraws, Purpose, generator
 
-# Images of the trial passes before a sweep: each costs several passes, and more would show nothing new.
-TRIAL_IMAGES = 8
-# Parts in which a CPU differentiates a batch of a module with convolutions: autograd saves all feature maps.
-GRADIENT_PARTS = 2
+# Images of the trial passes before a sweep, at most, and as a part of all images: each costs about ten passes, and more
+# would show nothing new.
+TRIAL_IMAGES, TRIAL_PART = 8, 1 / 16
+# Parts in which a CPU differentiates a batch of a module with convolutions, and bytes of images of which one part is
+# enough: autograd saves all feature maps.
+GRADIENT_PARTS, GRADIENT_BYTES = 2, 2**19
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,9 @@ class SweepBatches:
         """Return a batch of images with everything that a perturbation needs."""
         other_models = dict(models.items())
         attacked = other_models.get("source", models["classifier"])
-        splits = self.device == "cpu" and has_convolutions(attacked)
         host = self.prefetcher.take(start, stop)
+        large = 4 * host.inputs.numel() > GRADIENT_BYTES
+        splits = self.device == "cpu" and large and has_convolutions(attacked)
         return Batch(
             models["classifier"],
             self._to_device(host.inputs),
@@ -320,7 +323,8 @@ class SweepBatches:
 
     def trial_images(self) -> tuple[Tensor, Tensor]:
         """Return two different batches of images for trial passes: state left by one must not fit the other."""
-        count = min(TRIAL_IMAGES, self.batch_size, len(self.images))
+        few = max(2, int(TRIAL_PART * len(self.images)))
+        count = min(TRIAL_IMAGES, few, self.batch_size, len(self.images))
         start = min(count, len(self.images) - count)
         # Reversed, because the sweep begins with these images.
         first = torch.from_numpy(self.images.batch(0, count).copy()).to(self.device).flip(0)

@@ -16,6 +16,15 @@ INSTRUCTION_SETS = ("AVX512F", "AVX2", "ASIMD", "VSX", "VX")
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 """Environment variables that have oneDNN, or torch itself, compute with fewer instructions than the CPU has."""
 
+CHUNK = 1000
+"""Images of a chunk, as in `robustness.util.rng`, which imports NumPy."""
+
+MIN_BATCH, MIN_LARGEST_BATCH = 4, 8
+"""The smallest batch, and the smallest upper bound of one, whatever memory an image takes."""
+
+MAX_IDLE = 0.05
+"""The share of a sweep's work that padding and idle threads may add before smaller batches are chosen."""
+
 
 def cpu_count() -> int:
     """Return the number of CPU cores that this process may use."""
@@ -84,23 +93,28 @@ def worker_device(device: str, worker: int) -> str:
 
 def batch_size(shape: tuple[int, int, int], device: str, count: int = 10_000, most: int = 2**21) -> int:
     """
-    Return the batch size: the largest divisor of a chunk within ``most`` bytes and half of the images; on a GPU a
-    chunk.
+    Return the batch size: on a GPU a chunk; on a CPU one within ``most`` bytes that leaves no thread idle.
 
-    Fewer images than a chunk are cut into an even number of equal batches: two threads then end together, and hardly
-    any batch is padded. The size does not depend on the number of threads, so neither do results.
+    Batches never cross the end of a chunk. Of the sizes that cut a chunk evenly, it is the largest whose batches, two
+    at a time, process at most a twentieth more images than there are, padding included. It does not depend on
+    the number of threads: evidence is the same for any.
 
     >>> batch_size((1, 28, 28), "cpu"), batch_size((1, 28, 28), "cpu", most=2**22)
     (500, 1000)
-    >>> batch_size((3, 224, 224), "cpu"), batch_size((1, 28, 28), "cpu", count=300)
-    (8, 75)
+    >>> [batch_size((3, 32, 32), "cpu", count, 2**20) for count in (32, 100, 128, 300)]
+    [16, 50, 64, 75]
+    >>> batch_size((3, 224, 224), "cpu"), batch_size((1, 28, 28), "cpu", count=3000, most=2**22)
+    (8, 500)
     """
     if device != "cpu":
-        return 1000
-    image_bytes = 4 * math.prod(shape)
-    sizes = (1000, 500, 250, 125, 100, 50, 25, 20, 10, 8)
-    size = next((size for size in sizes if size * image_bytes <= most and size <= count / 2), sizes[-1])
-    if not 2 * sizes[-1] <= count < sizes[0]:
-        return size
-    pairs = math.ceil(count / (2 * size))
-    return math.ceil(count / (2 * pairs))
+        return CHUNK
+    largest = max(MIN_LARGEST_BATCH, most // (4 * math.prod(shape)))
+    chunks, rest = divmod(count, CHUNK)
+    cut = CHUNK if chunks else max(rest, 1)
+
+    def work(size: int) -> float:
+        batches = chunks * -(-CHUNK // size) + -(-rest // size)
+        return max(2 * -(-batches // 2) * size, (1 + MAX_IDLE) * count)
+
+    sizes = {max(-(-cut // parts), MIN_BATCH) for parts in range(1, cut + 1)}
+    return max((size for size in sizes if size <= largest), key=lambda size: (-work(size), size))

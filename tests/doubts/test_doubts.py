@@ -163,7 +163,7 @@ def test_a_weak_attack_is_named_and_not_the_model(healthy):
         r"attack `pgd` finds 40, attack `short` is too weak: it finds \d+ \(of 40", found["weak attack"]["seen"]
     )
     assert found["attack weaker than FGSM"]["seen"].startswith("at ε 0.2 attack `short` misleads")
-    assert "pgd-40 finds 40" in found["misses planted examples"]["seen"]
+    assert " apgd-40 finds 40" in found["misses planted examples"]["seen"]
 
 
 def test_an_attack_by_the_ratio_of_logits_is_tested_on_two_classes(healthy):

@@ -2,6 +2,7 @@
 
 from textwrap import dedent
 
+import healthy_models
 import helpers
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from torch import nn
 
 from robustness import cards
 from robustness.classifiers.modules import state_hash
+from robustness.doubts import attacks
 from robustness.doubts.planted import attack_strength, plant
 from robustness.errors import ModelError
-from robustness.perturbations import PGD, AdaptivePGD, Batch
+from robustness.perturbations import APGD, PGD, AdaptivePGD, Batch
 from robustness.perturbations.pgd import pgd
+from robustness.sweep.batching import single_threaded
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
 
@@ -93,6 +96,24 @@ def test_pgd_finds_nearly_all_and_chance_few(planted, attack):
     said = attack_strength(planted, attack)
     assert said["found"] >= 0.95 * said["planted"]
     assert said["by chance"] < 0.3 * said["planted"]
+
+
+# Without a costly one, and without those that differ from another in nothing that changes a gradient.
+LEFT_OUT = {"CNN, batch norm, wide", "CNN, prints", "CNN, seeds torch", "CNN, log-softmax"}
+
+
+@pytest.mark.parametrize("name", [name for name in healthy_models.ARCHITECTURES if name not in LEFT_OUT])
+def test_apgd_finds_what_was_planted_in_twelve_undefended_architectures(name):
+    """Catches: an APGD that pooling, saturation or attention leads astray, and so calls the network masked."""
+    inputs = torch.from_numpy(healthy_models.digits("test").batch(0, 20))
+    with single_threaded():
+        module = healthy_models.make(name, epochs=12 if name == "vision transformer" else 2)  # it learns slowly
+        there = plant(module, inputs, epsilon=0.05, closeness=0.999)
+        counts = attack_strength(there, swept(attacks.STRONG_ATTACK, there))
+    assert isinstance(attacks.STRONG_ATTACK, APGD)
+    assert counts["planted"] >= 18
+    assert counts["found"] >= 0.95 * counts["planted"]
+    assert counts["by chance"] <= 0.5 * counts["planted"]
 
 
 @pytest.mark.parametrize(

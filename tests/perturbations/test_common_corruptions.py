@@ -14,6 +14,7 @@ from torch import nn
 from robustness.data.images import from_arrays
 from robustness.metrics.evidence import OK
 from robustness.perturbations import Batch, CommonCorruption
+from robustness.perturbations.base import draw_seeds
 from robustness.perturbations.common_corruptions import blur, digital, linear_maps, spatter, weather
 from robustness.perturbations.common_corruptions.corruption import corrupt
 from robustness.perturbations.common_corruptions.draws import Draws
@@ -21,6 +22,7 @@ from robustness.perturbations.common_corruptions.functions import FUNCTIONS
 from robustness.perturbations.common_corruptions.severities import EXTRA, NAMES, SEVERITIES, parameters
 from robustness.perturbations.strength import StrengthDistribution, check
 from robustness.sweep.runner import run_sweep
+from robustness.util.rng import Purpose, generator
 
 EVERY = pytest.mark.parametrize("name", NAMES)
 SEVERITY = pytest.mark.parametrize("severity", range(1, 6))
@@ -385,3 +387,16 @@ def test_a_sweep_does_not_depend_on_the_batch_size():
     assert set(runs[0].status) == {OK}
     assert np.array_equal(runs[0].predictions, runs[1].predictions)
     assert np.allclose(runs[0].snr, runs[1].snr)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_severity_does_not_depend_on_those_before_it(name):
+    """Catches: numbers that are drawn anew, or changed in place, at the next severity; those of other rows."""
+    inputs = torch.from_numpy(np.random.default_rng(1).random((3, 3, 8, 8), dtype=np.float32))
+    drawn = torch.from_numpy(draw_seeds(generator(0, Purpose.NOISE), 3))
+    perturb = CommonCorruption(name=name).prepare(Batch(nn.Identity(), inputs, torch.zeros(3), drawn))
+    alone = {severity: corrupt(inputs, name, severity) for severity in (1, 3, 5)}
+    for severity in (5, 1, 3):
+        assert torch.equal(perturb(severity, torch.empty_like(inputs)), alone[severity])
+    mixed = perturb(torch.tensor([3.0, 1.0, 3.0]).view(-1, 1, 1, 1), torch.empty_like(inputs))
+    assert torch.allclose(mixed, torch.stack([alone[s][i] for i, s in enumerate((3, 1, 3))]), atol=1e-6)

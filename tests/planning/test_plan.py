@@ -111,8 +111,9 @@ def test_time_is_that_of_the_sweep(tmp_path, per_class):
         assert cost.seconds(1) - cost.start == pytest.approx(cost.forward * cost.batches * cost.batch_size / 1000)
 
 
-def test_the_first_round_warms_up(tmp_path):
+def test_the_first_round_warms_up(tmp_path, monkeypatch):
     """Catches: what is slow once, in the first batch of a process, taken for the time of each batch."""
+    monkeypatch.setattr(planner, "choose_batch_size", lambda *_: 10)
     (_, card, workspace), asked = project(tmp_path, TICKS), []
 
     def clock():
@@ -150,6 +151,7 @@ def test_a_round_is_one_batch_a_core(tmp_path, monkeypatch, cores, images, batch
     threads than there are batches; two whole rounds for one and a half.
     """
     monkeypatch.setattr(hardware, "cpu_count", lambda: cores)
+    monkeypatch.setattr(planner, "choose_batch_size", lambda *_: size)
     _, card, workspace = project(tmp_path, TICKS, per_class=images // 10)
     clean, _ = Planner(workspace, lambda: images_seen(card) / 1000).plan(card).costs
     assert (clean.images, clean.batches, clean.batch_size) == (images, batches, size)
@@ -190,7 +192,7 @@ def test_it_says_what_it_was_measured_on_and_that_nothing_is_left(tmp_path):
     path, card, workspace = project(tmp_path)
     lines, _ = plan_lines(workspace, [card], EngineSpec())
     (said,) = (line for line in lines if line.startswith("extrapolated from the first batches"))
-    assert "8 images per batch, up to 1 batches at a time, cpu-" in said
+    assert "15 images per batch, up to 1 batches at a time, cpu-" in said
     workspace.evidence(card, "normal")
     lines, wrong = plan_lines(helpers.open_workspace(path), [card], EngineSpec("ray", workers=4))
     assert not wrong
@@ -267,7 +269,7 @@ def test_what_cannot_be_planned_keeps_nothing_else_out(tmp_path):
     ]
     lines, errors = plan_lines(workspace, [*bad, card], EngineSpec())
     assert errors[0] == "broken: its forward pass raised KeyError: 3; run `robustness check` to inspect it"
-    assert errors[1].startswith("narrow: the classifier must return logits of shape (images, outputs) = (8, 10)")
+    assert errors[1].startswith("narrow: the classifier must return logits of shape (images, outputs) = (2, 10)")
     assert len(errors) == 2
     due = ["NOT IN THIS PLAN: 2 of 3 cards", "3 sweeps to compute"]
     due += [f"not counted: tiny:{name} fails: raised GradientError" for name in ("fgsm", "pgd")]

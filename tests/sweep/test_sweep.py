@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from robustness.classifiers.modules import state_hash
 from robustness.data import from_arrays
 from robustness.metrics.evidence import OK, SEMANTICS
-from robustness.perturbations import Clean, GaussianNoise, UniformNoise
+from robustness.perturbations import FGSM, Clean, GaussianNoise, UniformNoise
 from robustness.sweep.batching import batch_ranges, single_threaded
 from robustness.sweep.runner import run_sweep
+from robustness.util import hardware
 from robustness.util.rng import CHUNK, Purpose, generator
 
 
@@ -298,6 +299,40 @@ def test_batches_cover_every_image_once_and_no_two_chunks(total, batch_size, abr
     assert sorted(i for batch in batches for i in range(*batch)) == list(range(total))
     assert all(start // CHUNK == (stop - 1) // CHUNK and stop - start <= batch_size for start, stop in batches)
     assert len({(start // CHUNK) for start, _ in batches[:abreast]}) == min(abreast, -(-total // CHUNK))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64)])
+def test_two_threads_share_the_batches_of_any_number_of_images(shape):
+    """Catches: three batches of 50 for 128 images, where the second thread computes one, and 22 images are padding."""
+    for count in [*range(32, 1500), 2001, 2999, 5000, 20_999]:
+        size = hardware.batch_size(shape, "cpu", count, 2**20)
+        assert 4 * size * np.prod(shape) <= 2**20
+        rounds = -(-len(list(batch_ranges(count, size))) // 2)
+        assert 2 * rounds * size <= 1.1 * count + 4, (count, size)
+
+
+def test_batches_without_a_given_size_do_not_depend_on_threads(perceptron):
+    """Catches: batches that are cut evenly over the threads there are, so that another machine has other evidence."""
+    images = helpers.digits(13)
+    swept = [run_sweep(perceptron, images, FGSM(), [0.1], threads=threads) for threads in (1, 2, 3)]
+    assert {evidence.provenance["batch_size"] for evidence in swept} == {65}
+    assert len({evidence.digest for evidence in swept}) == 1
+
+
+@pytest.mark.parametrize(("count", "size"), [(32, 16), (128, 32)])
+def test_only_large_batches_are_differentiated_in_halves(count, size):
+    """Catches: twice as many small passes as needed, or the feature maps of a large batch in memory at once."""
+    images, seen = helpers.images(count, (32, 32, 3)), []
+
+    class Net(nn.Sequential):
+        def forward(self, inputs):
+            if inputs.requires_grad:
+                seen.append(len(inputs))
+            return super().forward(inputs)
+
+    model = Net(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3))
+    run_sweep(model, images, FGSM(), [0.1], threads=1)
+    assert seen[-count // size :] == [size] * (count // size)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the resident memory from /proc")

@@ -156,7 +156,7 @@ def test_outputs_that_do_not_fit_are_an_error_that_names_both(outputs, got, thre
     model = Wrong().train()
     said = re.escape(f"(images, outputs) = (8, 3) for the 3 classes of images, got {got}")
     with pytest.raises(ModelError, match=said):
-        run_sweep(model, helpers.images(45), GaussianNoise(), [0.1], batch_size=10, threads=threads)
+        run_sweep(model, helpers.images(128), GaussianNoise(), [0.1], batch_size=10, threads=threads)
     assert all(m.training for m in model.modules())
 
 

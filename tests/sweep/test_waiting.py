@@ -51,13 +51,13 @@ class Hangs(nn.Linear):
 @pytest.mark.parametrize(("size", "backward"), [(8, False), (20, False), (20, True)])
 def test_a_pass_that_hangs_is_left_behind(hold, size, backward):
     """Catches: a run that waits for ever; a thread that hangs in the pool which the next model works in."""
-    images = helpers.images(60)
+    images = helpers.images(128)
     with pytest.raises(ModelError, match=SAID):
         run_sweep(Hangs(hold, size, backward), images, FGSM() if backward else Clean(), [0.0], batch_size=20, threads=2)
     sound = helpers.linear(images)
     evidence = run_sweep(sound, images, Clean(), [0.0], batch_size=20, threads=2)
     with torch.no_grad():
-        assert np.array_equal(evidence.predictions[0], sound(torch.from_numpy(images.batch(0, 60))).argmax(1).numpy())
+        assert np.array_equal(evidence.predictions[0], sound(torch.from_numpy(images.batch(0, 128))).argmax(1).numpy())
 
 
 @pytest.mark.parametrize(("size", "backward"), [(8, False), (20, True)])
@@ -65,7 +65,7 @@ def test_a_pass_that_comes_back_late_changes_nothing(hold, size, backward, tmp_p
     """Catches: a thread that nobody waits for, and that sets the folder of a later test, or run, back to its own."""
     before = set(threading.enumerate())
     with pytest.raises(ModelError, match=SAID):
-        run_sweep(Hangs(hold, size, backward), helpers.images(60), FGSM(), [0.0], batch_size=20, threads=2)
+        run_sweep(Hangs(hold, size, backward), helpers.images(128), FGSM(), [0.0], batch_size=20, threads=2)
     late = [each for each in {*threading.enumerate()} - before if each.name.startswith(time_limit.MODEL_THREADS)]
     assert late
     monkeypatch.chdir(tmp_path)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WORST = 5
 """The largest severity."""
+DRAWN_ONCE = ("gaussian-noise", "impulse-noise", "speckle-noise")
+"""Those that draw a single array, whose numbers do not depend on the severity."""
 
 
 def _known(name: str) -> str:
@@ -88,19 +90,22 @@ class CommonCorruption(Perturbation):
         return draw_seeds(generator, shape[0])
 
     def prepare(self, batch: Batch) -> Perturb:
-        """Nothing is shared between severities but the seeds."""
+        """Severities share the seeds, and what is drawn once."""
         import torch
 
-        from robustness.perturbations.common_corruptions.draws import Draws
+        from robustness.perturbations.common_corruptions.draws import Draws, SharedDraws
         from robustness.perturbations.common_corruptions.functions import FUNCTIONS
 
         if batch.drawn is None:
             raise ValueError("`batch.drawn` must hold the seeds of the images, got None; sweep() draws them")
         seeds, inputs = batch.drawn.long().tolist(), batch.inputs
+        shared = SharedDraws(seeds, inputs.device) if self.name in DRAWN_ONCE else None
 
         def corrupted(severity: int, rows: list[int]) -> Tensor:
             arguments = parameters(self.name, severity, *inputs.shape[-2:])
             draws = Draws([seeds[row] for row in rows], inputs.device)
+            if shared is not None and len(rows) == len(seeds):
+                draws = shared
             return FUNCTIONS[self.name](inputs[rows], draws, *arguments).clamp(0, 1)
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:

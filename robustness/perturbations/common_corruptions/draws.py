@@ -43,3 +43,14 @@ class Draws:
         for numbers, row in zip(self.generators, rows, strict=True):
             draw(numbers, row)
         return torch.from_numpy(rows).to(self.device)
+
+
+class SharedDraws(Draws):
+    """Draws of a corruption that draws once: every severity gets the same numbers, which are not drawn again."""
+
+    _first: Tensor | None = None
+
+    def _each(self, shape: tuple[int, ...], draw: Callable[[np.random.Generator, np.ndarray], object]) -> Tensor:
+        if self._first is None:
+            self._first = super()._each(shape, draw)
+        return self._first
