@@ -173,3 +173,11 @@ def test_wheel_holds_library_and_suites_unchanged_and_nothing_else(wheel):
     assert {name: text for name, text in wheel.items() if not name.startswith(f"{information}/")} == expected
     assert wheel[f"{information}/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
     assert b"robustness = pytest_robustness:plugin" in wheel[f"{information}/entry_points.txt"]
+
+
+def test_no_file_has_conflict_markers():
+    """Catches: a merge that was committed half done; markers in Markdown break no linter."""
+    done = subprocess.run(["git", "grep", "-nE", "^(<<<<<<<|>>>>>>>) "], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 128:
+        pytest.skip("not a git checkout")
+    assert done.stdout == ""

@@ -32,7 +32,8 @@ def result_key(card: Card, weights: str, images: str, seed: int) -> str:
         "weights": weights,
         "images": images,
         "seed": seed,
-        "sweeps": {name: table.model_dump() for name, table in card.file.sweeps.items()},
+        # A sweep that stops early has the verdict of the full one.
+        "sweeps": {name: table.model_dump(exclude={"early_stop"}) for name, table in card.file.sweeps.items()},
         "claims": {claim.id: claim.threshold for claim in card.claims()},
         "waivers": sorted(waiver.place for waiver in card.file.waivers),
         "gate": gate.model_dump() if gate else None,
