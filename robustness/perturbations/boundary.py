@@ -124,8 +124,9 @@ def to_boundary(images: Tensor, normal: Tensor, value: Tensor, norm: Norm) -> Te
     Return the shortest change, within [0, 1], after which linear functions with some values (n,) are zero.
 
     If none does, return the change to the corner where the function is nearest to zero. Each pixel moves by
-    min(λ·s, r): r is its room, s is 1 for L∞ and the size of its weight for L2. The change of the function is then
-    piecewise linear in λ; sorted by r/s, the pixels that have used up their room come first.
+    min(λ·s, r): r is its room, s is 1 for L∞ and the size of its weight for L2. The change of the function is concave
+    and piecewise linear in λ, so Newton's method from λ = 0 never overshoots: pixels use up their room one group after
+    another, and it ends, exactly, when no further one does.
 
     >>> image, normal = torch.tensor([[[[0.5, 0.9]]]]), torch.tensor([[[[1.0, 1.0]]]])
     >>> [round(change, 3) for change in to_boundary(image, normal, torch.tensor([-0.4]), "linf").flatten().tolist()]
@@ -136,18 +137,19 @@ def to_boundary(images: Tensor, normal: Tensor, value: Tensor, norm: Norm) -> Te
     scale = torch.where(scale > 0, scale, 1)
     weight, gap = normal_.abs() / scale, value.abs()[:, None] / scale
     ahead = (normal_ > 0) == (value < 0)[:, None]
-    free = weight > 0
+    room = torch.where(weight > 0, torch.where(ahead, 1 - flat, flat), 0)
     speed = torch.ones_like(weight) if norm == "linf" else weight
-    room = torch.where(free, torch.where(ahead, 1 - flat, flat), 0)
-    limits, order = torch.where(free, room / speed, 0).sort(1)
-    used = (weight * room).gather(1, order).cumsum(1)
-    rates = (weight * speed).gather(1, order).cumsum(1)
-    left = (rates[:, -1:] - rates).clamp(min=0)
-    # The number of pixels without room left at the solution.
-    full = (used + limits * left < gap).sum(1, keepdim=True)
-    before = (full - 1).clamp(min=0)
-    spent, rate = (torch.where(full > 0, sums.gather(1, before), 0) for sums in (used, rates))
-    rest = rates[:, -1:] - rate
-    lam = ((gap - spent) / torch.where(rest > 0, rest, 1)).clamp(min=0)
-    size = torch.where(full < weight.shape[1], torch.minimum(lam * speed, room), room)
+    gains, rates = weight * room, weight * speed
+    limits = torch.where(weight > 0, room / speed, math.inf)
+    spent = torch.zeros_like(gap)
+    while True:
+        rate = rates.sum(1, keepdim=True)
+        lam = torch.where(rate > 0, ((gap - spent) / rate).clamp(min=0), math.inf)
+        full = limits <= lam.clamp(max=torch.finfo(lam.dtype).max)
+        if not bool(full.any()):
+            break
+        spent += (gains * full).sum(1, keepdim=True)
+        limits.masked_fill_(full, math.inf)
+        rates.masked_fill_(full, 0)
+    size = torch.minimum(torch.where(weight > 0, lam * speed, 0), room)
     return torch.where(ahead, size, -size).view_as(images)
