@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -83,9 +84,15 @@ class Page:
             "Emulation.setEmulatedMedia", media=medium, features=[{"name": "prefers-color-scheme", "value": scheme}]
         )
 
+    def screenshot(self, path: Path) -> None:
+        """Write a picture of the whole page."""
+        picture = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(picture))
+
     def value(self, expression: str) -> Any:
         """Evaluate JavaScript; the page's own rules, which allow no script, do not bind the debugger."""
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 

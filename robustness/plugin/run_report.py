@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from robustness.cards import Card
 from robustness.errors import RobustnessError
@@ -19,7 +20,7 @@ from robustness.reporting.build import build
 from robustness.reporting.report import CaughtReport, RunReport
 from robustness.reporting.results import ModelResult
 from robustness.reporting.run_info import RunInfo, ShardPlan
-from robustness.util import hardware
+from robustness.util import hardware, revision
 
 
 def build_report(run: RunState, *, complete: bool, code: int) -> RunReport:
@@ -86,9 +87,11 @@ def _caught(run: RunState, card: Card, evidence: Mapping[str, Evidence | None]) 
 
 
 def _run_info(run: RunState, complete: bool, code: int) -> RunInfo:
+    tested: Any = revision.revision(Path.cwd())
     return RunInfo(
         causes=list(dict.fromkeys([cause for cause, _ in problems.causes(run)])),
         started=datetime.fromtimestamp(run.started, UTC).isoformat(timespec="seconds"),
+        **tested,
         seconds=round(time.time() - run.started, 1),
         versions=versions(),
         device=hardware.worker_device(run.options.device, 0),

@@ -64,5 +64,5 @@ def append(page: Callable[[], str], short: Callable[[], str]) -> str:
 
 def short_page(report: RunReport) -> str:
     """Return the verdict and its reasons, without tables."""
-    lines = [f"# Robustness report: {report.verdict}", "", *(f"- {markdown(line)}" for line in summary(report, None))]
+    lines = [f"# Robustness report: {report.decision}", "", *(f"- {markdown(line)}" for line in summary(report, None))]
     return "\n".join([*lines, "", "The tables are too long for this page; write them to a file.", ""])

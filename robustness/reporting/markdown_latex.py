@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from robustness.reporting.gate_rows import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.outcomes import red_claims, with_it
+from robustness.reporting.overview import RELEASE, model_names, release_rows
 from robustness.reporting.report import ModelReport, RunReport
 from robustness.reporting.table_rows import (
     MARKS,
@@ -50,12 +51,15 @@ def markdown_page(report: RunReport) -> str:
 
 def _page(report: RunReport) -> Iterator[str]:
     run = report.run
-    yield from (f"# Robustness report: {report.verdict}", "")
+    yield from (f"# Robustness report: {report.decision}: {markdown(model_names(report))}", "")
     yield from (f"- {markdown(line)}" for line in summary(report, limit=None))
     yield ""
     versions = [f"{name} {version}" for name, version in run.versions.items()]
-    about = [f"{key} {getattr(run, key)}" for key in ("started", "seconds", "device", "seed", "workers")]
+    keys = ("started", "commit", "ci", "seconds", "device", "seed", "workers")
+    about = [f"{key} {value}" for key in keys if (value := getattr(run, key)) is not None]
     yield from (f"Run: {markdown(', '.join(about + versions))}. Format: {report.format}.", "")
+    if report.models:
+        yield from (*_markdown_table(RELEASE, [[markdown(entry) for entry in row] for row in release_rows(report)]), "")
     for model in report.models:
         yield from _markdown_model(model)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from robustness.errors import RobustnessError
@@ -133,6 +133,7 @@ def _run(parts: Sequence[tuple[ShardPlan, RunInfo]]) -> RunInfo:
         causes=list(dict.fromkeys(cause for run in every for cause in run.causes)),
         started=min(started).isoformat(timespec="seconds"),
         seconds=round(max(ended) - min(started).timestamp(), 1),
+        **{key: value for key in ("commit", "ci") if (value := _shared(getattr(run, key) for run in every))},
         versions=every[0].versions,
         device=", ".join(dict.fromkeys(run.device for run in every)),
         seed=every[0].seed,
@@ -143,6 +144,12 @@ def _run(parts: Sequence[tuple[ShardPlan, RunInfo]]) -> RunInfo:
         exit=None,
         problems=[f"shard {plan.number}: {problem}" for plan, run in parts for problem in run.problems],
     )
+
+
+def _shared(values: Iterable[str | None]) -> str | None:
+    """Return a value that all shards have; a merged report names no commit if they tested several."""
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else None
 
 
 def _unlike(reports: Sequence[RunReport]) -> Iterator[str]:

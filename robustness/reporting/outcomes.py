@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from robustness.reporting.report import ClaimReport, ModelReport, RunReport
-from robustness.reporting.report_types import RED
+from robustness.reporting.report_types import RED, UNRUN
 from robustness.util.text import one_line, pluralize
 
 
@@ -74,15 +74,22 @@ def closest_claim(claims: Sequence[ClaimReport]) -> ClaimReport | None:
 
     The distance alone is not informative: 0.01 is large on 10,000 images, and small on 100.
     """
-    distances = {claim.id: distance for claim in claims if (distance := _half_widths(claim)) is not None}
-    return min((claim for claim in claims if claim.id in distances), key=lambda c: distances[c.id], default=None)
+    return weakest_claim([claim for claim in claims if claim.outcome == "passed"])
 
 
-def _half_widths(claim: ClaimReport) -> float | None:
+def weakest_claim(claims: Sequence[ClaimReport]) -> ClaimReport | None:
+    """Return the measured claim with the least `half_widths`, passed or not; None without intervals."""
+    margins = {claim.id: margin for claim in claims if (margin := half_widths(claim)) is not None}
+    return min((claim for claim in claims if claim.id in margins), key=lambda c: margins[c.id], default=None)
+
+
+def half_widths(claim: ClaimReport) -> float | None:
+    """Return by how many half-widths of its interval a claim is met, negative if it is not; None without interval."""
     value, low, high = claim.numbers.value, claim.numbers.low, claim.numbers.high
-    if claim.outcome != "passed" or value is None or low is None or high is None or not high > low:
+    if claim.outcome in UNRUN or value is None or low is None or high is None or not high > low:
         return None
-    return abs(value - claim.threshold) / ((high - low) / 2)
+    distance = value - claim.threshold if claim.bound == "at least" else claim.threshold - value
+    return distance / ((high - low) / 2)
 
 
 def closest(report: RunReport) -> str:
@@ -92,5 +99,5 @@ def closest(report: RunReport) -> str:
         return ""
     return one_line(
         f"closest to its threshold: {claim.id}: {claim.numbers.value:.4f}, claimed {claim.bound} {claim.threshold:g}, "
-        f"{_half_widths(claim):.2g} half-widths of its interval away"
+        f"{half_widths(claim):.2g} half-widths of its interval away"
     )

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from robustness.reporting.gate_report import GateReport
-from robustness.reporting.report_types import RED, Outcome, ReportPart, Text, Verdict
+from robustness.reporting.report_types import DECISIONS, NOT_DECIDED, RED, Outcome, ReportPart, Text, Verdict
 from robustness.reporting.run_info import Counts, RunInfo
 from robustness.reporting.sweep_report import Bound, NumberReport, SweepReport, WorstCaseReport
 
@@ -118,6 +118,11 @@ class RunReport(ReportPart):
     notices: list[Text] = Field(description="What a reader must know and no test reports.")
     models: list[ModelReport] = Field(description="The models, in the order of their cards.")
     checksum: Text | None = Field(None, description="SHA-256 of everything else; an edited file is rejected.")
+
+    @property
+    def decision(self) -> str:
+        """GO, NO-GO or NOT DECIDED: the verdict in words of a release."""
+        return DECISIONS.get(self.verdict, NOT_DECIDED)
 
 
 def verdict(counts: Counts, run: RunInfo) -> Verdict:

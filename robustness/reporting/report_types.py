@@ -23,6 +23,9 @@ SKIPPED = 11
 """The exit code of a run in which nothing failed, but requested claims or gates were skipped for want of data."""
 
 Verdict = Literal["passed", "partial", "failed", "measured"]
+DECISIONS: dict[str, str] = {"passed": "GO", "failed": "NO-GO"}
+"""What each verdict means for a release; any other is `NOT_DECIDED`."""
+NOT_DECIDED = "NOT DECIDED"
 
 
 def encodable(text: Any) -> Any:

@@ -104,6 +104,8 @@ class RunInfo(ReportPart):
 
     causes: list[Text] = Field([], description="Kinds of problems, which determine the next step.")
     started: Time = Field(description="Date and time, UTC.")
+    commit: Text | None = Field(None, description="The tested commit; it ends in `-dirty` if files were changed.")
+    ci: Text | None = Field(None, description="Address of the CI job.")
     seconds: float = Field(description="Duration of the whole run, in seconds.")
     versions: dict[Text, Text] = Field({}, description="The version of each distribution that numbers depend on.")
     device: Text = Field(description="The requested device.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -110,6 +111,21 @@ def sweep_table(
         for name, cell in labelled_cells(model, sweep)
     ]
     return [strength, *(COLUMNS[metric] for metric in columns), "verdict"], rows
+
+
+def repeated_columns(model: ModelReport, sweep: SweepReport) -> list[str]:
+    """Return "recall" if it equals accuracy in every row, as on balanced classes, and has no other claims."""
+    cells = [cell for _, cell in labelled_cells(model, sweep)]
+    return ["recall"] if cells and all(map(_repeats_accuracy, cells)) else []
+
+
+def _repeats_accuracy(cell: CellReport) -> bool:
+    recall, accuracy = (cell.number(metric).value for metric in ("recall", "accuracy"))
+    claims = cell.claims.get("recall"), cell.claims.get("accuracy")
+    equal = recall == accuracy
+    if recall is not None and accuracy is not None:
+        equal = math.isclose(recall, accuracy, abs_tol=1e-12)  # the mean over classes is rounded otherwise
+    return equal and (claims[0] is None or claims[0] == claims[1])
 
 
 def _deviation(cell: CellReport) -> str:

@@ -137,7 +137,7 @@ def test_github_in_one_job_with_a_comment(project, monkeypatch):
     for name in ("run", "compare with the baselines"):
         code, said = sh(project, steps[name]["run"], **own)
         assert code == 0, said
-    assert (root / "summary.md").read_text().startswith("# Robustness report: passed")
+    assert (root / "summary.md").read_text().startswith("# Robustness report: GO: ")
     comment = (root / "comment.md").read_text().splitlines()
     assert comment[1].startswith("### ✅ Robustness: not worse")
     project.write("gh", GH)

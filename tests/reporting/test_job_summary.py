@@ -69,7 +69,7 @@ def test_a_run_and_a_comparison_append(project, file, capsys):
     run = project.fill().run("suites", "--robustness-report=github")
     assert run.ret == 0
     assert "report: appended to the job's summary" in run.out
-    assert file.read_text(encoding="utf-8").startswith("# Robustness report: passed\n")
+    assert file.read_text(encoding="utf-8").startswith("# Robustness report: GO: tiny\n")
     file.unlink()
     assert main.main(["compare", "report.json", "report.json", "-o", "github"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "appended to the job's summary"

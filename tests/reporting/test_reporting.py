@@ -512,7 +512,12 @@ def test_markdown_numbers_are_the_documents(load_card):
     document = report(load_card())
     found = {"clean": cells(document, "clean")[0]} | {cell.strength: cell for cell in cells(document)}
     table = [line.split("|")[1:-1] for line in writers.FORMS[".md"](document).splitlines() if line.startswith("|")]
-    header, body = [entry.strip() for entry in table[0]], table[2:]
+    clean = found["clean"].metrics["accuracy"]
+    assert [entry.strip() for entry in table[2]][:2] == ["mlp", "3 FAILED, 5 ok"]
+    assert [float(number) for number in re.findall(r"[\d.]+", table[2][2])] == pytest.approx(
+        [clean.value, clean.low, clean.high], abs=5.1e-5
+    )
+    header, body = [entry.strip() for entry in table[3]], table[5:]
     assert header == ["V", "SNR dB", "accuracy", "precision", "recall", "F1", "loss", "verdict"]
     assert [row[0].strip() for row in body] == ["clean", *STRENGTHS]
     for row in body:
@@ -556,7 +561,7 @@ def test_hostile_names_break_no_markdown(load_card):
     assert "\u202e" not in page
     assert not re.search(r"(?<!\\)[@$~]|@\w", page), "nobody is notified, nothing is crossed out or set as a formula"
     table = [line for line in page.splitlines() if line.startswith("|")]
-    assert [len(re.findall(r"(?<!\\)\|", line)) for line in table] == [9] * 7 + [6] * 6
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in table] == [8] * 3 + [9] * 7 + [6] * 6
     for line in page.splitlines():
         assert re.match(r"$|#{1,3} |- |\||\*|Run: ", line), line
 
@@ -688,7 +693,15 @@ def test_a_run_writes_every_key_that_is_documented_and_no_other(load_card, tmp_p
     }
     models = [{"name": "mlp", "card": "", "cost": 1, "shard": 1}]
     shard = {"number": 1, "of": 1, "plan": "", "asked": {"seed": 0}, "models": models}
-    run = RUN | {"problems": ["a problem"], "causes": ["doubt"], "exit": 1, "shard": shard, "shards": [part]}
+    run = RUN | {
+        "problems": ["a problem"],
+        "causes": ["doubt"],
+        "exit": 1,
+        "shard": shard,
+        "shards": [part],
+        "commit": "1f0c",
+        "ci": "https://ci",
+    }
     # As in a run, where each sweep has the clean pass beside it.
     beside = replace(NORMAL, clean=doubtful)
     card.file.doubts["zero gradients"] = "a reason"

@@ -1,6 +1,8 @@
 """The HTML report in a headless Chromium: it says nothing to the console, asks nobody, and fits a phone."""
 
 import json
+import os
+from pathlib import Path
 
 import browser
 import pytest
@@ -113,6 +115,57 @@ def test_dark_and_light_are_readable(shown, file):
         worst = shown.value(CONTRAST)
         assert worst[0] >= 4.5, (scheme, worst)
     assert shown.value("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 27)"
+
+
+def test_axe_has_no_complaint(shown, file):
+    """Catches: a landmark, a label or a name that a screen reader needs and that is not there."""
+    axe = pytest.importorskip("axe_core_python", reason="no axe-core-python (pip install '.[test]')")
+    script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    shown.width(1280)
+    for scheme in ("light", "dark"):
+        shown.media("screen", scheme)
+        shown.open(file)
+        shown.value(script + "; 0")
+        violations = shown.value(
+            "axe.run().then(found => found.violations.map(v => [v.impact, v.id, v.nodes[0].html]))"
+        )
+        assert [each for each in violations if each[0] in ("serious", "critical")] == []
+        # A landmark or a heading that is missing is only moderate.
+        assert [each for each in violations if each[1] in ("region", "heading-order", "landmark-one-main")] == []
+
+
+def test_twenty_models_are_short_while_folded(shown, load_card, tmp_path):
+    """Catches: a model that passed and is not folded, a failed one that is; folded models on paper."""
+    document = test_web.whole(load_card)
+    some = document.models[0]
+    quiet = some.model_copy(deep=True, update={"open_doubts": [], "gate": None})
+    for claim in quiet.claims:
+        claim.outcome = "passed"
+    for cell in [cell for sweep in quiet.sweeps for cell in sweep.cells]:
+        cell.status = "ok"
+        for claim in cell.claims.values():
+            claim.outcome = "passed"
+    document.models = [quiet.model_copy(update={"name": f"model-{i}"}) for i in range(20)]
+    writers.write(document, tmp_path / "quiet.html")
+    document.models[7] = some
+    writers.write(document, tmp_path / "loud.html")
+    folder = Path(os.environ.get("ROBUSTNESS_SCREENSHOTS") or tmp_path)
+    for name, opened in (("quiet", []), ("loud", ["m8"])):
+        for width, medium, scheme in ((1280, "screen", "light"), (1280, "screen", "dark"), (390, "screen", "light"),
+                                      (1280, "print", "light")):  # fmt: skip
+            shown.width(width)
+            shown.media(medium, scheme)
+            shown.open(tmp_path / f"{name}.html")
+            shown.screenshot(folder / f"{name}-{width}-{medium}-{scheme}.png")
+            height = shown.value("document.documentElement.scrollHeight")
+            shapes = shown.value("[...document.querySelectorAll('.model table')].map(e => e.checkVisibility())")
+            if medium == "print":
+                assert all(shapes)  # paper cannot be unfolded
+            elif name == "quiet":
+                assert height <= 20_000
+                assert not any(shapes)
+        found = shown.value("[...document.querySelectorAll('.model:has(> details[open])')].map(e => e.id)")
+        assert found == opened
 
 
 CONTRAST = """(() => {

@@ -9,9 +9,17 @@ from robustness.cards.schema import NO_CLAIM
 from robustness.reporting.gate_rows import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.html import curves, heatmaps
 from robustness.reporting.outcomes import explained, inside, red_claims, with_it
+from robustness.reporting.overview import CHANGES, RELEASE, change_rows, is_quiet, model_names, release_rows
 from robustness.reporting.report import RunReport
 from robustness.reporting.report_types import RED
-from robustness.reporting.table_rows import MARKS, PAGE, has_numbers, sweep_table, sweeps_with_table
+from robustness.reporting.table_rows import (
+    MARKS,
+    PAGE,
+    has_numbers,
+    repeated_columns,
+    sweep_table,
+    sweeps_with_table,
+)
 from robustness.reporting.terminal import summary
 from robustness.reporting.text import (
     data_summary,
@@ -51,6 +59,11 @@ def _environment() -> Environment:
     )
     for function in (
         pluralize,
+        change_rows,
+        is_quiet,
+        release_rows,
+        repeated_columns,
+        model_names,
         doubts,
         sweeps_not_run,
         data_summary,
@@ -66,8 +79,10 @@ def _environment() -> Environment:
         environment.globals[function.__name__] = function
     environment.globals |= {
         "FATES": ["claims", *(fate for fate in reversed(MARKS) if fate != NO_CLAIM)],
+        "CHANGES": CHANGES,
         "MARKS": MARKS,
         "RED": RED,
+        "RELEASE": RELEASE,
         "REDS": [MARKS[outcome] for outcome in RED],
         "VERDICTS": VERDICTS,
         "attractors": heatmaps.attractors,
@@ -80,7 +95,7 @@ def _environment() -> Environment:
         "gate_grid": gate_grid,
         "gate_sentences": gate_sentences,
         "waiver_sentences": waiver_sentences,
-        "sweep_table": lambda model, sweep: sweep_table(model, sweep, PAGE),
+        "sweep_table": lambda model, sweep, without: sweep_table(model, sweep, PAGE, without),
         "explained": explained,
         "inside": inside,
         "red_claims": red_claims,
