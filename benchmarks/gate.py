@@ -1,7 +1,7 @@
 """
 How often the release gate errs: counted out exactly, and simulated with outcomes that are correlated over cells.
 
-    python -m benchmarks.gate [exact] [paired] [retraining] [looks] [seconds] [--pairs 2000] [--check]
+    python -m benchmarks.gate [exact] [paired] [retraining] [looks] [sequential] [seconds] [--pairs 2000] [--check]
 
 The tables of docs/gate.md. Rows "as on MNIST" have the outcomes of real retrainings, as `benchmarks.retrainings` left
 them. `--check` fails where the statistics of 1,000 cells of 10,000 images take more than a second of the processor.
@@ -230,6 +230,7 @@ def main(given: list[str] | None = None) -> int:
         "paired": paired,
         "retraining": retraining,
         "looks": gate_sequential.looks,
+        "sequential": gate_sequential.sequential,
         "seconds": lambda pairs: f"1,000 cells of 10,000 images: {took():.2f} seconds of the processor",
     }
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(tables)}")

@@ -7,7 +7,7 @@ from scipy.special import ndtr, ndtri
 from tabulate import tabulate
 
 from robustness.gate import paired_stats
-from robustness.gate.sequential_stats import look_level
+from robustness.gate.sequential_stats import decide_in_parts, look_level
 
 ALPHA = 0.05
 MARGIN = 0.02
@@ -74,4 +74,41 @@ def looks(pairs: int) -> str:
         rows.append([n, f"{discordance:.0%}", correlation, *(" / ".join(f"{rate:.1%}" for rate in r) for r in shown)])
     header = ["images", "discordance", "correlation", "any of 200 fails \\| drop at the margin",
               "any of 200 passes \\| drop at the margin", "passes \\| equal", "fails \\| 2 points beyond"]  # fmt: skip
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+
+
+PARTS = 10
+CELLS = 11
+DAMAGE = 0.05
+"""The drop of a damaged model, in every cell."""
+
+
+def in_parts(draws, pairs, n, discordance, drops, correlation=0.8):
+    """Judge pairs after each tenth of the images, and once after all: verdicts, shares of the images, last verdicts."""
+    ends = np.linspace(0, n, PARTS + 1).round().astype(int)
+    parts = [counts(draws, pairs, size, discordance, drops, correlation) for size in np.diff(ends)]
+    losses, gains = (np.cumsum([part[side] for part in parts], axis=0).swapaxes(0, 1) for side in (0, 1))
+    verdicts, looked = decide_in_parts(losses, gains, ends[1:], MARGIN, ALPHA)
+    return verdicts, ends[looked] / n, decide_in_parts(losses[:, -1:], gains[:, -1:], ends[-1:], MARGIN, ALPHA)[0]
+
+
+def sequential(pairs: int) -> str:
+    """Simulate gates that stop once they are decided, beside gates on all images: errors, power, images saved."""
+    rows = []
+    sizes = ((n, discordance) for n in (40, 300, 600, 2000, 10_000) for discordance in (0.03, 0.08))
+    for number, (n, discordance) in enumerate(sizes):
+        draws, shown = np.random.default_rng(number), []
+        one = np.full(CELLS, 1e-9)
+        one[0] = MARGIN
+        settings = ((np.full(CELLS, MARGIN), -1), (one, 1), (np.full(CELLS, 1e-9), 1), (np.full(CELLS, DAMAGE), -1))
+        for drops, verdict in settings:
+            early, share, whole = in_parts(draws, pairs, n, discordance, drops)
+            shown.append(f"{(whole == verdict).mean():.1%} / {(early == verdict).mean():.1%}")
+            saved = 1 - share.mean()
+            if drops[1] != MARGIN and drops[0] != MARGIN:
+                shown.append(f"{saved:.0%}")
+        rows.append([f"{n:,}", f"{discordance:.0%}", *shown])
+    at = "drop at the margin"
+    header = ["images", "discordance", f"P(fail \\| {at})", f"P(pass \\| {at})", "P(pass \\| equal)", "saved \\| equal",
+              "P(fail \\| 5 points)", "saved \\| 5 points"]  # fmt: skip
     return tabulate(rows, header, tablefmt="github", disable_numparse=True)
