@@ -69,11 +69,16 @@ def looks(pairs: int) -> str:
         passes, fails = (
             rejected(p(*mixed, n, MARGIN)) for p in (paired_stats.p_within_margin, paired_stats.p_exceeds_margin)
         )
+        equal = paired_stats.p_within_margin(
+            *counts(draws, pairs, n, discordance, np.full(LOOKS, 1e-9), correlation), n, MARGIN
+        )
+        shown.append([each.mean() for each in rejected(equal)])
         shown.append([each[:, ~bad].mean() for each in passes])
         shown.append([each[:, bad].mean() for each in fails])
-        rows.append([n, f"{discordance:.0%}", correlation, *(" / ".join(f"{rate:.1%}" for rate in r) for r in shown)])
-    header = ["images", "discordance", "correlation", "any of 200 fails \\| drop at the margin",
-              "any of 200 passes \\| drop at the margin", "passes \\| equal", "fails \\| 2 points beyond"]  # fmt: skip
+        rows.append([f"{n:,}", f"{discordance:.0%}", correlation, *(" / ".join(f"{rate:.1%}" for rate in r) for r in shown)])
+    header = ["images", "discordance", "correlation", f"any of {LOOKS} fails \\| drop at the margin",
+              f"any of {LOOKS} passes \\| drop at the margin", "passes \\| all equal",
+              "passes \\| equal, one in five damaged", "fails \\| damaged"]  # fmt: skip
     return tabulate(rows, header, tablefmt="github", disable_numparse=True)
 
 

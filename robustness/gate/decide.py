@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from robustness.cards import Card
+from robustness.errors import CardError
 from robustness.gate import baseline as baselines
 from robustness.gate import comparability, looks, paired_gate, retraining_gate
 from robustness.gate.baseline import Baseline
@@ -54,7 +55,7 @@ def decide(card: Card, get: Callable[[str], Evidence], store: Store | None = Non
             outcome, message, table = looks.evaluate_look(card, baseline, swept, cells, waived, store)
         else:
             outcome, message, table = hold(gate, baseline, swept, cells, waived, same)
-    except (GateError, MetricError) as error:
+    except (GateError, MetricError, CardError) as error:
         return GateDecision("error", f"{card.name}: {error}", {"evidence": keys})
     about: dict[str, Any] = {"kind": gate.kind, "alpha": gate.alpha, "baseline": _about(baseline)}
     about["notes"] = [*_notes(baseline, swept, same=same is not None), *table.pop("notes", [])]
