@@ -75,7 +75,8 @@ def looks(pairs: int) -> str:
         shown.append([each.mean() for each in rejected(equal)])
         shown.append([each[:, ~bad].mean() for each in passes])
         shown.append([each[:, bad].mean() for each in fails])
-        rows.append([f"{n:,}", f"{discordance:.0%}", correlation, *(" / ".join(f"{rate:.1%}" for rate in r) for r in shown)])
+        rates = (" / ".join(f"{rate:.1%}" for rate in pair) for pair in shown)
+        rows.append([f"{n:,}", f"{discordance:.0%}", correlation, *rates])
     header = ["images", "discordance", "correlation", f"any of {LOOKS} fails \\| drop at the margin",
               f"any of {LOOKS} passes \\| drop at the margin", "passes \\| all equal",
               "passes \\| equal, one in five damaged", "fails \\| damaged"]  # fmt: skip

@@ -138,3 +138,16 @@ def test_each_other_model_is_a_look_and_the_same_one_is_not(project):
     counted.write_text(counted.read_text().replace("<<<<<<<", ""))
     project.edit(project.net, (was, "logits = super().forward(inputs * 0.8)"))
     assert look_of(project.run("suites/test_regression.py"))[1]["number"] == 1  # at another accepted model
+
+
+def test_a_look_that_cannot_be_counted_is_an_error(project):
+    """Catches: a verdict that costs no α because its file may not be written."""
+    project.fill()
+    project.run("suites")
+    outside = project.root.parent / f"{project.root.name}-outside.json"
+    assert main(["baseline", "accept", "report.json", "--model", "tiny", "--to", str(outside)]) == 0
+    project.write("models/tiny.toml", f"{project.card.read_text()}{LOOKS}baseline = '{outside}'\n")
+    project.edit(project.net, ("super().forward(inputs)", "super().forward(inputs * 0.9)"))
+    run = project.run("suites/test_regression.py")
+    assert (run.ret, look_of(run)) == (1, ("error", None))
+    assert "outside of its project" in run.out
