@@ -48,6 +48,8 @@ class GateTable(BaseModel):
     """What is compared."""
     sweeps: tuple[str, ...] | None = None
     """Which sweeps count; all if not given."""
+    looks: Literal["unlimited"] | None = None
+    """``unlimited``: α bounds the errors of a paired gate over all models that it judges; default: of each alone."""
 
     @model_validator(mode="after")
     def _fitting(self) -> GateTable:
@@ -57,6 +59,8 @@ class GateTable(BaseModel):
             raise ValueError(
                 "a retraining gate takes no `margin`: the accepted retrainings define the tolerance; remove it"
             )
+        if self.kind == "retraining" and self.looks is not None:
+            raise ValueError('`looks` bounds the errors of a paired gate; remove it, or write kind = "paired"')
         if not self.metrics or len(set(self.metrics)) < len(self.metrics):
             raise ValueError("`metrics` must name metrics, each once")
         if self.sweeps is not None and (not self.sweeps or len(set(self.sweeps)) < len(self.sweeps)):

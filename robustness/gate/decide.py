@@ -9,13 +9,15 @@ from typing import Any, Literal
 import numpy as np
 
 from robustness.cards import Card
+from robustness.errors import CardError
 from robustness.gate import baseline as baselines
-from robustness.gate import comparability, paired_gate, retraining_gate
+from robustness.gate import comparability, looks, paired_gate, retraining_gate
 from robustness.gate.baseline import Baseline
 from robustness.gate.differences import GateCell, GateError, is_defined_for
 from robustness.metrics import detection, registry
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.metric import MetricError
+from robustness.workspace.store import Store
 
 Outcome = Literal["passed", "failed", "inconclusive", "error"]
 
@@ -29,9 +31,11 @@ class GateDecision:
     table: Mapping[str, Any] = field(default_factory=dict)
 
 
-def decide(card: Card, get: Callable[[str], Evidence]) -> GateDecision:
+def decide(card: Card, get: Callable[[str], Evidence], store: Store | None = None) -> GateDecision:
     """
     Test a card's model against its baseline; `get` returns the evidence of a sweep by its name.
+
+    If the card counts looks, this one is counted under a lock in `store`; without a store it is judged and not counted.
 
     If nothing can be compared (no baseline, another protocol, a cell without numbers), the outcome is "error".
     """
@@ -47,11 +51,14 @@ def decide(card: Card, get: Callable[[str], Evidence]) -> GateDecision:
         waived = {w.cell: str(w) for w in card.file.waivers if w.cell is not None and not w.expired}
         hold = paired_gate.evaluate_paired_gate if gate.kind == "paired" else retraining_gate.evaluate_retraining_gate
         same = _identical(baseline, swept, cells)
-        outcome, message, table = hold(gate, baseline, swept, cells, waived, same)
-    except (GateError, MetricError) as error:
+        if gate.looks is not None and same is None:
+            outcome, message, table = looks.evaluate_look(card, baseline, swept, cells, waived, store)
+        else:
+            outcome, message, table = hold(gate, baseline, swept, cells, waived, same)
+    except (GateError, MetricError, CardError) as error:
         return GateDecision("error", f"{card.name}: {error}", {"evidence": keys})
     about: dict[str, Any] = {"kind": gate.kind, "alpha": gate.alpha, "baseline": _about(baseline)}
-    about["notes"] = _notes(baseline, swept, same=same is not None)
+    about["notes"] = [*_notes(baseline, swept, same=same is not None), *table.pop("notes", [])]
     about["evidence"] = keys
     return GateDecision(outcome, f"{card.name}: the {gate.kind} gate {message}", {**about, **table})
 

@@ -29,6 +29,7 @@ def evaluate_paired_gate(
     cells: Sequence[GateCell],
     waived: Mapping[str, str],
     same: int | None = None,
+    levels: tuple[float, float] | None = None,
 ) -> Decided:
     """
     Compare a model with the one accepted model.
@@ -37,7 +38,8 @@ def evaluate_paired_gate(
 
     Passed if the upper bound of the drop is within the margin in every cell: α bounds a false pass, uncorrected,
     because all cells must pass. Failed if the drop significantly exceeds it in some cell, by Holm's procedure: α bounds
-    a false failure of the whole gate. Else inconclusive.
+    a false failure of the whole gate. Else inconclusive. `levels`, of a pass and of a failure, replace α where many
+    models are judged.
     """
     if len(baseline.accepted) != 1:
         raise GateError(
@@ -46,11 +48,12 @@ def evaluate_paired_gate(
         )
     was = {name: baseline.evidence(0, name, evidence) for name, evidence in swept.items()}
     drops = [drop_of(cell.metric, was[cell.sweep], swept[cell.sweep], cell.strength) for cell in cells]
-    rows = judge(cells, drops, gate.alpha, waived, same=same is not None)
+    passing, failing = levels or (gate.alpha, gate.alpha)
+    rows = judge(cells, drops, passing, waived, same=same is not None, failing=failing)
     fates = [row["verdict"] for row in rows]
     if all(fate == "waived" for fate in fates):
         raise GateError("every cell is waived, so nothing is left to test; remove a waiver")
-    equal, met = passes_if_equal(cells, drops, gate.alpha, waived), len(cells) - fates.count("waived")
+    equal, met = passes_if_equal(cells, drops, passing, waived), len(cells) - fates.count("waived")
     table = {"cells": rows, "passes_if_equal": equal}
     if worse := [row for row in rows if row["verdict"] == "failed"]:
         worst = max(worse, key=lambda row: float(row["drop"] - row["margin"]))
@@ -61,10 +64,11 @@ def evaluate_paired_gate(
         return "passed", f"passed by identity: {how}", table
     if "inconclusive" not in fates:
         bounded = f"a drop equal to the margin passes with probability at most {gate.alpha:.0%}"
+        bounded += " in any look" * (levels is not None)
         return "passed", f"passed: in all {met} cells the drop is within its margin ({bounded})", table
     left = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
     images = len(baseline.labels)
-    needed = images_needed([cell.margin for cell, _ in left], [drop for _, drop in left], gate.alpha, images)
+    needed = images_needed([cell.margin for cell, _ in left], [drop for _, drop in left], passing, images, failing)
     many = "no number of images would decide (one drop equals its margin)"
     if math.isfinite(needed):
         many = f"{max(needed, images + 1):,.0f} images would decide in at least {power.POWER:.0%} of cases"
@@ -76,7 +80,13 @@ def evaluate_paired_gate(
     )
 
 
-def images_needed(margins: Sequence[float], drops: Sequence[PairedDifference], alpha: float, images: int) -> float:
+def images_needed(
+    margins: Sequence[float],
+    drops: Sequence[PairedDifference],
+    alpha: float,
+    images: int,
+    failing: float | None = None,
+) -> float:
     """
     Return how many test images decide the whole gate with at least 80 % probability at the observed rates.
 
@@ -87,18 +97,25 @@ def images_needed(margins: Sequence[float], drops: Sequence[PairedDifference], a
     scale = np.array([images / drop.n for drop in drops])  # a metric may count only some of the images
     beyond = np.array([drop.drop for drop in drops]) > margin
     if beyond.any():
-        return float((_needed(drops, margin, alpha, tests) * scale)[beyond].min())
+        return float((_needed(drops, margin, alpha, tests, failing=failing) * scale)[beyond].min())
     return float((_needed(drops, margin, alpha, tests, 1 - (1 - power.POWER) / tests) * scale).max())
 
 
 def _needed(
-    drops: Sequence[PairedDifference], margin: Any, alpha: float, tests: int, chance: float = power.POWER
+    drops: Sequence[PairedDifference],
+    margin: Any,
+    alpha: float,
+    tests: int,
+    chance: float = power.POWER,
+    failing: float | None = None,
 ) -> Any:
     """Return how many images, as the metric counts them, decide each cell with at least probability `chance`."""
     seen, losses, gains, counted = _arrays(drops)
     n, error = np.array([drop.n for drop in drops]), np.array([drop.error for drop in drops])
-    by_count = power.required_sample_size(seen, margin, _discordance(losses, gains, n), alpha, chance, tests)
-    z = np.where(seen > margin, paired_stats.normal_quantile(alpha / tests), paired_stats.normal_quantile(alpha))
+    failing = alpha if failing is None else failing
+    level = np.where(seen > margin, failing, alpha)
+    by_count = power.required_sample_size(seen, margin, _discordance(losses, gains, n), level, chance, tests)
+    z = np.where(seen > margin, paired_stats.normal_quantile(failing / tests), paired_stats.normal_quantile(alpha))
     with np.errstate(divide="ignore", invalid="ignore"):
         by_delta = np.ceil(n * ((z + paired_stats.normal_quantile(1 - chance)) * error / (margin - seen)) ** 2)
     return np.where(counted, by_count, by_delta)
@@ -116,27 +133,30 @@ def judge(
     waived: Mapping[str, str],
     *,
     same: bool = False,
+    failing: float | None = None,
 ) -> list[dict[str, Any]]:
     """
     Return the table, one row per cell; waived cells neither fail nor count.
 
-    Cells of the `same` model pass by identity: their drop is 0, without an interval.
+    Cells of the `same` model pass by identity: their drop is 0, without an interval. A cell passes at level `alpha`,
+    and the gate fails at level `failing`, by default the same.
     """
+    failing = alpha if failing is None else failing
     free = np.array([str(cell) not in waived for cell in cells])
     n = np.array([drop.n for drop in drops])
     margin = np.array([cell.margin for cell in cells])
     seen, losses, gains, counted = _arrays(drops)
-    low, high, over = _bounds(drops, margin, alpha)
+    low, high, over = _bounds(drops, margin, alpha, failing)
     adjusted = np.ones(len(cells))
     adjusted[free] = paired_stats.holm(over[free])
     tests = max(int(free.sum()), 1)
-    fates = np.where(adjusted <= alpha, "failed", np.where(high <= margin, "passed", "inconclusive"))
-    needed = _needed(drops, margin, alpha, tests)
+    fates = np.where(adjusted <= failing, "failed", np.where(high <= margin, "passed", "inconclusive"))
+    needed = _needed(drops, margin, alpha, tests, failing=failing)
     error = np.array([drop.error for drop in drops])
     by_delta = (
-        margin + (paired_stats.normal_quantile(alpha / tests) + paired_stats.normal_quantile(1 - power.POWER)) * error
+        margin + (paired_stats.normal_quantile(failing / tests) + paired_stats.normal_quantile(1 - power.POWER)) * error
     )
-    by_count = power.detectable_drop(margin, _discordance(losses, gains, n), n, alpha, tests)
+    by_count = power.detectable_drop(margin, _discordance(losses, gains, n), n, failing, tests)
     if same:
         low, high, adjusted = np.zeros(len(cells)), np.zeros(len(cells)), np.ones(len(cells))
         fates, needed = np.full(len(cells), "passed"), np.full(len(cells), math.nan)
@@ -171,16 +191,18 @@ def _arrays(drops: Sequence[PairedDifference]) -> tuple[Any, Any, Any, Any]:
     return np.array([d.drop for d in drops]), losses, gains, np.array([d.changes is not None for d in drops])
 
 
-def _bounds(drops: Sequence[PairedDifference], margin: Any, alpha: float) -> tuple[Any, Any, Any]:
+def _bounds(drops: Sequence[PairedDifference], margin: Any, passing: float, failing: float) -> tuple[Any, Any, Any]:
     """Return both ends of the drop's interval, and the p-value of "at most the margin"."""
     seen, losses, gains, counted = _arrays(drops)
     n, error = np.array([d.n for d in drops]), np.array([d.error for d in drops])
-    low, high = paired_stats.interval(losses, gains, n, alpha)
-    z = paired_stats.normal_quantile(alpha)
+    low, high = paired_stats.interval(losses, gains, n, passing)
+    if failing != passing:
+        low = paired_stats.interval(losses, gains, n, failing)[0]
+    z_high, z_low = paired_stats.normal_quantile(passing), paired_stats.normal_quantile(failing)
     with np.errstate(invalid="ignore"):
         by_delta = paired_stats.upper_tail((seen - margin) / error)
     over = np.where(counted, paired_stats.p_exceeds_margin(losses, gains, n, margin), by_delta)
-    return np.where(counted, low, seen - z * error), np.where(counted, high, seen + z * error), over
+    return np.where(counted, low, seen - z_low * error), np.where(counted, high, seen + z_high * error), over
 
 
 def passes_if_equal(

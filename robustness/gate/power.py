@@ -46,7 +46,7 @@ def required_sample_size(
     drop: ArrayLike,
     margin: ArrayLike,
     discordance: ArrayLike,
-    alpha: float = 0.05,
+    alpha: ArrayLike = 0.05,
     power: float = POWER,
     tests: int = 1,
 ) -> Floats:
@@ -61,7 +61,7 @@ def required_sample_size(
     """
     arrays = (np.asarray(value, np.float64) for value in (drop, margin, discordance))
     seen, accepted, shared = np.broadcast_arrays(*arrays)
-    level = np.where(seen > accepted, alpha / tests, alpha)
+    level = np.asarray(alpha, np.float64) / np.where(seen > accepted, tests, 1)
     low, high = np.zeros(seen.shape), np.full(seen.shape, math.log(MOST))
     for _ in range(HALVINGS):
         middle = (low + high) / 2

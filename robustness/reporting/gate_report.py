@@ -69,6 +69,14 @@ class AcceptedStrength(ReportPart):
     sweep: Text = Field(description="The sweep.")
 
 
+class LookNumbers(ReportPart):
+    """A look of a gate with `looks = "unlimited"`."""
+
+    failing_level: float = Field(description="The level at which it fails, for all cells together.")
+    number: int = Field(description="Its number among the looks at this baseline, from 1.")
+    passing_level: float = Field(description="The level at which each of its cells passes.")
+
+
 class GateNumbers(ReportPart):
     """The numbers of a gate; one that ended in an error has no cells."""
 
@@ -79,6 +87,7 @@ class GateNumbers(ReportPart):
     evidence: dict[Text, Text | None] = Field({}, description="By sweep, the key of its evidence in the store.")
     k: int | None = Field(None, description="Retraining: accepted retrainings.")
     kind: Text | None = Field(None, description="`paired` or `retraining`.")
+    look: LookNumbers | None = Field(None, description="Paired, with `looks`: which look it is.")
     notes: list[Text] = Field([], description="Notes for the reader.")
     passes_if_equal: Finite = Field(None, description="Paired: how often an equal model passes, from 0 to 1.")
     rank_p: Finite = Field(None, description="Retraining: the p-value by rank.")

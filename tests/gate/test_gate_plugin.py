@@ -64,7 +64,7 @@ def test_a_model_against_itself_passes(gated, workers):
     }
     assert table["notes"] == ["its weights equal those of an accepted model"]
     assert "1 gate: 1 passed" in run.summary
-    assert GateNumbers.model_fields.keys() == {*table, "rank_p", "decided_by", "k", "strengths"}
+    assert GateNumbers.model_fields.keys() == {*table, "rank_p", "decided_by", "k", "strengths", "look"}
     assert PairedCell.model_fields.keys() == table["cells"][0].keys()
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from robustness.cards import Card
 
 FORMAT = "pytest-robustness/mutation/2"
+LATER = ("looks",)
+"""Settings of a gate that are younger than stored results: where they are not set, those stay valid."""
 
 
 def place(card: Card) -> Path:
@@ -36,7 +38,7 @@ def result_key(card: Card, weights: str, images: str, seed: int) -> str:
         "sweeps": {name: table.model_dump(exclude={"early_stop"}) for name, table in card.file.sweeps.items()},
         "claims": {claim.id: claim.threshold for claim in card.claims()},
         "waivers": sorted(waiver.place for waiver in card.file.waivers),
-        "gate": gate.model_dump() if gate else None,
+        "gate": gate.model_dump(exclude={key for key in LATER if getattr(gate, key) is None}) if gate else None,
         "baseline": baseline,
     }
     return sha256_json(fields)
