@@ -25,7 +25,7 @@ STEPS = {
     "no numbers": "fix the cells without numbers: the same command with --lf -n 0 shows only the errors",
     "gate not run": "the same command with -n 0 shows where the gate's worker died",
     "gate skipped": "get the files that the gate's sweeps need, as its reason says",
-    "gate failed": "see which cells are worse in the gate's table above; docs/gate.md explains waivers",
+    "gate failed": "see which cells are worse in the gate's table; docs/gate.md explains waivers",
     "gate error": "follow the gate's message (docs/gate.md)",
     "gate undecided": "use as many test images as the gate's message says, or a wider margin (docs/gate.md)",
     "failed": "the same command with --lf runs only the failed tests",
