@@ -36,7 +36,8 @@ def result_key(card: Card, weights: str, images: str, seed: int) -> str:
         "sweeps": {name: table.model_dump(exclude={"early_stop"}) for name, table in card.file.sweeps.items()},
         "claims": {claim.id: claim.threshold for claim in card.claims()},
         "waivers": sorted(waiver.place for waiver in card.file.waivers),
-        "gate": gate.model_dump() if gate else None,
+        # Results of before the setting keep their key.
+        "gate": gate.model_dump(exclude={"statistic"} if gate.statistic == "cell" else None) if gate else None,
         "baseline": baseline,
     }
     return sha256_json(fields)
