@@ -7,8 +7,8 @@ Each image has a drop in [−1, 1]: the fraction of the ladder's strengths at wh
 The bound of Gaffke (2005), see Learned-Miller and Thomas, "A new confidence interval for the mean of a bounded random
 variable" (2019): the images' drops and one more at the worst possible value get weights drawn uniformly from the
 simplex. The probability that the weighted mean lies beyond the margin is the p-value. For drops of 0 and 1 it is
-exactly Clopper and Pearson's. It is proved for special cases, and no distribution is known for which it errs more often.
-Student's t passes up to a quarter of the models that it should not (docs/gate.md).
+exactly Clopper and Pearson's. It is proved for special cases only, but no distribution is known for which it errs more
+often. Student's t passes up to a quarter of the models that it should not (docs/gate.md).
 """
 
 from __future__ import annotations

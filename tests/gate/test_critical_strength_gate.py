@@ -15,7 +15,7 @@ from benchmarks import critical
 from robustness.cards.gate import GateTable
 from robustness.gate import baseline, ladder_power, ladder_stats, paired_gate
 from robustness.gate.decide import decide
-from robustness.gate.differences import GateCell, critical_difference
+from robustness.gate.differences import GateCell, PairedDifference, critical_difference
 from robustness.gate.mutation import results
 from robustness.metrics.critical_strength import critical_strengths, strengths_resisted
 from robustness.metrics.evidence import Evidence
@@ -130,6 +130,24 @@ def test_the_benchmark_reads_its_outcomes():
     assert drops.shape == (9, 600)
     few, many = (critical.decisions(np.random.default_rng(0), n, drops, ranks, 200, equal=False) for n in (20, 60))
     assert all(a < b for a, b in zip(few, many, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("now", "n", "verdict"),
+    [
+        ("1000", 40, "inconclusive"), ("1000", 600, "passed"),  # no image changed
+        ("1001", 40, "inconclusive"), ("1001", 600, "passed"),  # another seed
+        ("weights of 2 bits", 40, "failed"), ("weights of 2 bits", 600, "failed"),
+    ],
+)  # fmt: skip
+def test_real_models_on_few_and_many_images(now, n, verdict):
+    """Catches: forty images that pass because few changed; damage that forty miss; a healthy seed that fails."""
+    ranks = critical.changes("digits-cnn", "fgsm", "1000", now)[1][:n].astype(np.int16)
+    drop = PairedDifference(0.5, 0.5, 1, n, ranks, method="paired ladder", steps=9)
+    cell = GateCell("fgsm", "all", "critical_strength", 0.05 if n == 40 else 0.03)
+    row = paired_gate.judge([cell], [drop], 0.05, {})[0]
+    assert row["verdict"] == verdict
+    assert (row["images_needed"] > n) or verdict != "inconclusive"
 
 
 # ------------------------------------------------------------------ ranks
