@@ -1,7 +1,7 @@
 """
 How often the release gate errs: counted out exactly, and simulated with outcomes that are correlated over cells.
 
-    python -m benchmarks.gate [exact] [paired] [retraining] [looks] [sequential] [seconds] [--pairs 2000] [--check]
+    python -m benchmarks.gate [TABLE ...] [--pairs 2000] [--check]
 
 The tables of docs/gate.md. Rows "as on MNIST" have the outcomes of real retrainings, as `benchmarks.retrainings` left
 them. `--check` fails where the statistics of 1,000 cells of 10,000 images take more than a second of the processor.
@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import gammaln, ndtri
 from tabulate import tabulate
 
-from benchmarks import gate_sequential
+from benchmarks import critical, gate_sequential
 from robustness.gate import paired_gate, paired_stats, retraining_stats
 from robustness.gate.differences import GateCell, PairedDifference
 from robustness.util import output
@@ -228,6 +228,7 @@ def main(given: list[str] | None = None) -> int:
     tables = {
         "exact": lambda pairs: exact(),
         "paired": paired,
+        "critical": critical.critical,
         "retraining": retraining,
         "looks": gate_sequential.looks,
         "sequential": gate_sequential.sequential,

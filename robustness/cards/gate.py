@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -46,6 +47,11 @@ class GateTable(BaseModel):
     """For single sweeps: one margin a strength."""
     metrics: tuple[str, ...] = ("accuracy",)
     """What is compared."""
+    statistic: Literal["cell", "critical-strength"] = "cell"
+    """
+    Of a paired gate: a test per strength, or ``critical-strength``: one test per sweep, of the strength at which each
+    image is first misled.
+    """
     sweeps: tuple[str, ...] | None = None
     """Which sweeps count; all if not given."""
     looks: Literal["unlimited"] | None = None
@@ -61,6 +67,11 @@ class GateTable(BaseModel):
             )
         if self.kind == "retraining" and self.looks is not None:
             raise ValueError('`looks` bounds the errors of a paired gate; remove it, or write kind = "paired"')
+        if self.statistic != "cell" and (self.kind != "paired" or self.metrics != ("accuracy",)):
+            raise ValueError(
+                f"`statistic` {self.statistic!r} needs a paired gate of accuracy alone, got kind {self.kind!r} and "
+                f"metrics {list(self.metrics)}; leave out `statistic`, or `metrics`"
+            )
         if not self.metrics or len(set(self.metrics)) < len(self.metrics):
             raise ValueError("`metrics` must name metrics, each once")
         if self.sweeps is not None and (not self.sweeps or len(set(self.sweeps)) < len(self.sweeps)):
@@ -113,6 +124,7 @@ def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: De
     for name in (*(gate.sweeps or ()), *gate.margins):
         if name not in swept:
             raise ValueError(f"gate: no such sweep: {name}; allowed: {', '.join(swept)}{nearest(name, swept)}")
+    _check_ladders(gate, swept)
     for name, row in gate.margins.items():
         if len(row) != len(swept[name]):
             raise ValueError(
@@ -134,6 +146,23 @@ def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: De
             )
 
 
+def _check_ladders(gate: GateTable, swept: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValueError for critical strengths on a sweep whose strengths have no order."""
+    for name in (gate.sweeps or swept) if gate.statistic == "critical-strength" else ():
+        if not all(map(_is_number, swept[name])):
+            raise ValueError(
+                f"gate.statistic: a critical strength needs strengths that are numbers, {name} has "
+                f"{', '.join(swept[name])}; name other sweeps in gate.sweeps"
+            )
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return math.isfinite(float(name))
+    except ValueError:
+        return False
+
+
 def check_waivers(
     waivers: Sequence[WaiverTable], claims: Sequence[str], gate: GateTable | None, swept: Mapping[str, Sequence[str]]
 ) -> None:
@@ -153,9 +182,17 @@ def check_waivers(
 
 
 def _cells(gate: GateTable | None, swept: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the names of a gate's cells; a retraining gate has one per sweep, the mean over its strengths."""
+    """
+    Return the names of a gate's cells; a retraining gate has one per sweep, the mean over its strengths, and so has a
+    paired one of critical strengths.
+    """
     if gate is None:
         return []
+    if gate.statistic == "critical-strength":
+        return [
+            "clean:0:accuracy" if sweep == "clean" else f"{sweep}:all:critical_strength"
+            for sweep in gate.sweeps or swept
+        ]
     return [
         f"{sweep}:{strength}:{metric}"
         for sweep in gate.sweeps or swept

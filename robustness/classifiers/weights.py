@@ -262,7 +262,22 @@ def check_state_dict_keys(path: Path, missing: list[str], unexpected: list[str],
     """Raise ModelError if names or shapes do not match; it lists five of each kind."""
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": wrong_shapes}
     if listed := "; ".join(f"{kind}: {abbreviate(names)}" for kind, names in kinds.items() if names):
-        raise ModelError(f"{path}: these are weights of another architecture: {listed}")
+        repair = "" if missing or unexpected else _pass_outputs(wrong_shapes)
+        raise ModelError(f"{path}: these are weights of another architecture: {listed}{repair}")
+
+
+def _pass_outputs(wrong_shapes: list[str]) -> str:
+    """Return what to do if the shapes differ by one number of outputs alone, as of a model of other classes."""
+    pattern = re.compile(r"\((\d+),(.*)\) instead of \((\d+),(.*)\)$")
+    pairs = [match.groups() for shape in wrong_shapes if (match := pattern.search(shape))]
+    alike = all(theirs == ours for _, theirs, _, ours in pairs)
+    if len(pairs) < len(wrong_shapes) or not alike or len({(each[0], each[2]) for each in pairs}) != 1:
+        return ""
+    outputs = pairs[0][0]
+    return (
+        f"; the file's model has {outputs} outputs: pass that to the factory, for example `arguments = "
+        f"{{ num_classes = {outputs} }}` or `--robustness-argument num_classes={outputs}`"
+    )
 
 
 def abbreviate(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from robustness.errors import CardError
 from robustness.gate import baseline as baselines
 from robustness.gate import comparability, looks, paired_gate, retraining_gate
 from robustness.gate.baseline import Baseline
-from robustness.gate.differences import GateCell, GateError, is_defined_for
+from robustness.gate.differences import GateCell, GateError, by_critical_strength, is_defined_for
 from robustness.metrics import detection, registry
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.metric import MetricError
@@ -51,6 +51,8 @@ def decide(card: Card, get: Callable[[str], Evidence], store: Store | None = Non
         waived = {w.cell: str(w) for w in card.file.waivers if w.cell is not None and not w.expired}
         hold = paired_gate.evaluate_paired_gate if gate.kind == "paired" else retraining_gate.evaluate_retraining_gate
         same = _identical(baseline, swept, cells)
+        if gate.statistic == "critical-strength":
+            cells = by_critical_strength(cells)
         if gate.looks is not None and same is None:
             outcome, message, table = looks.evaluate_look(card, baseline, swept, cells, waived, store)
         else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,8 @@ from numpy.typing import NDArray
 from robustness import claims
 from robustness.errors import RobustnessError
 from robustness.metrics import registry
-from robustness.metrics.evidence import Evidence
+from robustness.metrics.critical_strength import ladder, strengths_resisted
+from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.metric import Counted, Influence
 
 
@@ -20,12 +23,14 @@ class GateError(RobustnessError):
 
 
 class GateCell(NamedTuple):
-    """One perturbation at one strength under one metric, and its accepted drop."""
+    """One perturbation at one strength (or all, of critical strengths) under one metric, and its accepted drop."""
 
     sweep: str
     strength: str
     metric: str
     margin: float
+    strengths: tuple[str, ...] = ()
+    """Of critical strengths: the ladder on which they lie."""
 
     def __str__(self) -> str:
         return f"{self.sweep}:{self.strength}:{self.metric}"
@@ -37,23 +42,61 @@ class PairedDifference(NamedTuple):
 
     `changes`, (N,), is 1 if an image is lost, −1 if it is gained, among the `n` that the metric counts; None for a
     metric that counts no images, whose `error` is the standard error of the drop, by the `method` that is named. `sign`
-    is −1 if less is better.
+    is −1 if less is better. Of critical strengths on a ladder of `steps` strengths, `changes` are drops in strengths.
     """
 
     baseline: float
     candidate: float
     sign: int
     n: int
-    changes: NDArray[np.int8] | None
+    changes: NDArray[np.integer[Any]] | None
     error: float = math.nan
     method: str = "paired score"
+    steps: int = 1
 
     @property
     def drop(self) -> float:
         """The candidate's deficit: positive if it is worse."""
         if self.changes is None:
             return self.sign * (self.baseline - self.candidate)
-        return float(self.changes.sum(dtype=np.int64)) / self.n
+        return float(self.changes.sum(dtype=np.int64)) / (self.n * self.steps)
+
+
+def by_critical_strength(cells: Sequence[GateCell]) -> list[GateCell]:
+    """
+    Put the cells of each sweep together; clean images stay as they are. The margin is the mean of the strengths'.
+
+    >>> cells = [GateCell("fgsm", "0.1", "accuracy", 0.02), GateCell("fgsm", "0.2", "accuracy", 0.04)]
+    >>> (one,) = by_critical_strength(cells)
+    >>> str(one), one.margin, one.strengths
+    ('fgsm:all:critical_strength', 0.03, ('0.1', '0.2'))
+    """
+    together = []
+    for sweep, each in itertools.groupby(cells, lambda cell: cell.sweep):
+        group = list(each)
+        if sweep == "clean":
+            together += group
+            continue
+        margin, strengths = float(np.mean([cell.margin for cell in group])), tuple(cell.strength for cell in group)
+        together.append(GateCell(sweep, "all", "critical_strength", margin, strengths))
+    return together
+
+
+def critical_difference(baseline: Evidence, candidate: Evidence, strengths: Sequence[str]) -> PairedDifference:
+    """
+    Compare two models by each image's critical strength, as a rank on the ladder of these strengths.
+
+    The drop is the mean over images and strengths: how much the accuracy "not misled at this strength or below" fell on
+    average over the strengths.
+    """
+    order = ladder(strengths, candidate.provenance.get("subject", {}).get("unit", "default"))
+    clean = all(each.clean is not None and each.clean.status[0] == OK for each in (baseline, candidate))
+    was, now = (strengths_resisted(evidence, order, clean=clean) for evidence in (baseline, candidate))
+    steps, n = len(strengths), len(was)
+    method = "paired score" if steps == 1 else "paired ladder"
+    return PairedDifference(
+        float(was.mean()) / steps, float(now.mean()) / steps, 1, n, was - now, math.nan, method, steps
+    )
 
 
 def is_defined_for(metric: str, sweep: str, *, transferred: bool) -> bool:

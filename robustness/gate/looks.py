@@ -123,12 +123,14 @@ def _decisions(swept: Mapping[str, Evidence], cells: Sequence[GateCell], waived:
     hashed = hashlib.sha256(_weights(swept).encode())
     for cell in cells:
         evidence = swept[cell.sweep]
-        row = evidence.index(cell.strength)
-        arrays = [evidence.predictions[row]]
-        if evidence.attack_probability is not None:
-            arrays.append(detection.discarded(evidence, row))
-        if scores := registry.get(cell.metric).baseline_scores:
-            arrays.append(getattr(evidence, scores)[row])
+        scores = "" if cell.strengths else registry.get(cell.metric).baseline_scores
+        arrays = []
+        for row in map(evidence.index, cell.strengths or (cell.strength,)):
+            arrays.append(evidence.predictions[row])
+            if evidence.attack_probability is not None:
+                arrays.append(detection.discarded(evidence, row))
+            if scores:
+                arrays.append(getattr(evidence, scores)[row])
         hashed.update(f"{cell}:{cell.margin!r}:{str(cell) in waived}".encode())
         for array in arrays:
             hashed.update(array.tobytes())

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from robustness.cards.gate import GateTable
-from robustness.gate import paired_stats, power
+from robustness.gate import ladder_power, ladder_stats, paired_stats, power
 from robustness.gate.baseline import Baseline
-from robustness.gate.differences import GateCell, GateError, PairedDifference
+from robustness.gate.differences import GateCell, GateError, PairedDifference, critical_difference
 from robustness.gate.differences import paired_difference as drop_of
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import wilson
@@ -47,7 +47,7 @@ def evaluate_paired_gate(
             'single run, or write kind = "retraining"'
         )
     was = {name: baseline.evidence(0, name, evidence) for name, evidence in swept.items()}
-    drops = [drop_of(cell.metric, was[cell.sweep], swept[cell.sweep], cell.strength) for cell in cells]
+    drops = [cell_drop(cell, was[cell.sweep], swept[cell.sweep]) for cell in cells]
     passing, failing = levels or (gate.alpha, gate.alpha)
     rows = judge(cells, drops, passing, waived, same=same is not None, failing=failing)
     fates = [row["verdict"] for row in rows]
@@ -78,6 +78,13 @@ def evaluate_paired_gate(
         f"and with these {images:,} a model as good passes in {equal:.0%} of cases",
         table,
     )
+
+
+def cell_drop(cell: GateCell, baseline: Evidence, candidate: Evidence) -> PairedDifference:
+    """Compare two models in one cell, or by the critical strengths of its sweep."""
+    if cell.strengths:
+        return critical_difference(baseline, candidate, cell.strengths)
+    return drop_of(cell.metric, baseline, candidate, cell.strength)
 
 
 def images_needed(
@@ -118,7 +125,17 @@ def _needed(
     z = np.where(seen > margin, paired_stats.normal_quantile(failing / tests), paired_stats.normal_quantile(alpha))
     with np.errstate(divide="ignore", invalid="ignore"):
         by_delta = np.ceil(n * ((z + paired_stats.normal_quantile(1 - chance)) * error / (margin - seen)) ** 2)
-    return np.where(counted, by_count, by_delta)
+    needed = np.where(counted, by_count, by_delta)
+    for i, (drop, most) in enumerate(zip(drops, margin, strict=True)):
+        if drop.steps > 1:
+            needed[i] = ladder_power.required_sample_size(*_tally(drop), most, level[i], tests, chance)
+    return needed
+
+
+def _tally(drop: PairedDifference) -> tuple[Any, Any]:
+    """Return how many images have each drop of a ladder, and these drops."""
+    assert drop.changes is not None
+    return ladder_stats.tally(drop.changes, drop.steps), ladder_stats.ladder(drop.steps)
 
 
 def _discordance(losses: Any, gains: Any, n: Any) -> Any:
@@ -157,6 +174,9 @@ def judge(
         margin + (paired_stats.normal_quantile(failing / tests) + paired_stats.normal_quantile(1 - power.POWER)) * error
     )
     by_count = power.detectable_drop(margin, _discordance(losses, gains, n), n, failing, tests)
+    for i, drop in enumerate(drops):
+        if drop.steps > 1:
+            by_count[i] = ladder_power.detectable_drop(*_tally(drop), margin[i], failing, tests)
     if same:
         low, high, adjusted = np.zeros(len(cells)), np.zeros(len(cells)), np.ones(len(cells))
         fates, needed = np.full(len(cells), "passed"), np.full(len(cells), math.nan)
@@ -202,7 +222,14 @@ def _bounds(drops: Sequence[PairedDifference], margin: Any, passing: float, fail
     with np.errstate(invalid="ignore"):
         by_delta = paired_stats.upper_tail((seen - margin) / error)
     over = np.where(counted, paired_stats.p_exceeds_margin(losses, gains, n, margin), by_delta)
-    return np.where(counted, low, seen - z_low * error), np.where(counted, high, seen + z_high * error), over
+    low, high = np.where(counted, low, seen - z_low * error), np.where(counted, high, seen + z_high * error)
+    for i, drop in enumerate(drops):
+        if drop.steps > 1:
+            low[i], high[i] = ladder_stats.interval(*_tally(drop), passing)
+            if failing != passing:
+                low[i] = ladder_stats.interval(*_tally(drop), failing)[0]
+            over[i] = ladder_stats.p_exceeds_margin(*_tally(drop), margin[i])
+    return low, high, over
 
 
 def passes_if_equal(
@@ -210,23 +237,24 @@ def passes_if_equal(
 ) -> float:
     """Return how often an equal model passes: by permutation for counted images, a lower bound for the others."""
     pairs = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
-    counted = [(cell, drop.changes, drop.n) for cell, drop in pairs if drop.changes is not None]
+    counted = [(cell, drop.changes, drop) for cell, drop in pairs if drop.changes is not None]
     others = [(cell.margin / drop.error) for cell, drop in pairs if drop.changes is None]
     passes = 1.0
     if counted:
-        margin, n = np.array([cell.margin for cell, _, _ in counted]), np.array([n for _, _, n in counted])
-        passes = power.pass_rate_if_equal(np.stack([changes for _, changes, _ in counted]), n, margin, alpha)
+        margin, n = np.array([cell.margin for cell, _, _ in counted]), np.array([drop.n for _, _, drop in counted])
+        changes, steps = np.stack([changes for _, changes, _ in counted]), [drop.steps for _, _, drop in counted]
+        passes = power.pass_rate_if_equal(changes, n, margin, alpha, steps=steps)
     missed = float(paired_stats.upper_tail(np.array(others) - paired_stats.normal_quantile(alpha)).sum())
     return max(passes - missed, 0.0)
 
 
 def _which(drop: PairedDifference, change: int) -> list[int] | None:
     """Return the indices of the first images that changed in one direction, in the tested split."""
-    return None if drop.changes is None else np.flatnonzero(drop.changes == change)[:LISTED].tolist()
+    return None if drop.changes is None else np.flatnonzero(np.sign(drop.changes) == change)[:LISTED].tolist()
 
 
 def _wilson(rate: float, drop: PairedDifference) -> list[float] | None:
-    return None if drop.changes is None else list(wilson(round(rate * drop.n), drop.n))
+    return None if drop.changes is None or drop.steps > 1 else list(wilson(round(rate * drop.n), drop.n))
 
 
 def _plain(value: Any, *, whole: bool) -> float | int | None:
@@ -237,6 +265,8 @@ def _plain(value: Any, *, whole: bool) -> float | int | None:
 
 def _worst_cell(row: Mapping[str, Any]) -> str:
     counted = "" if row["losses"] is None else f"; {row['losses']} images lost, {row['gains']} gained"
+    if row["method"] == "paired ladder":
+        counted = f"; {row['losses']} images misled at a smaller strength, {row['gains']} at a larger one"
     return (
         f"at worst {row['cell']} went from {row['baseline']:.4f} to {row['candidate']:.4f}, a drop of "
         f"{row['drop']:.4f} [{row['low']:.4f}, {row['high']:.4f}], accepted {row['margin']:g} (p = "

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from robustness.gate import ladder_stats
 from robustness.gate.paired_stats import CONTINUITY, interval, normal_quantile, tango_score
 
 Floats = NDArray[np.float64]
@@ -107,14 +110,19 @@ def _quantiles(alpha: Floats) -> Floats:
 
 
 def pass_rate_if_equal(
-    changes: NDArray[np.int8], n: NDArray[np.int64], margin: ArrayLike, alpha: float, exchanges: int = EXCHANGES
+    changes: NDArray[np.integer[Any]],
+    n: NDArray[np.int64],
+    margin: ArrayLike,
+    alpha: float,
+    exchanges: int = EXCHANGES,
+    steps: Sequence[int] = (),
 ) -> float:
     """
     Return how often a model as good as the baseline passes in all cells at once, on images that differ like these.
 
     `changes`, (cells, images), are 1 for a loss, −1 for a gain, else 0. If the two models are equal, each image might
     equally have exchanged them. So images are exchanged at random, in all cells together, and the gate is evaluated
-    again.
+    again. Where `steps`, (cells,), are more than 1, changes are drops in strengths of a ladder.
 
     >>> pass_rate_if_equal(np.zeros((3, 1000), np.int8), np.full(3, 1000), 0.02, 0.05)
     1.0
@@ -123,9 +131,16 @@ def pass_rate_if_equal(
     draws = np.random.Generator(np.random.Philox(np.random.SeedSequence([0, exchanges])))
     signs = draws.choice(np.array([-1, 1], np.float32), size=(int(differing.sum()), exchanges))
     drops = changes[:, differing].astype(np.float32) @ signs
-    discordant = np.abs(changes).sum(axis=1, dtype=np.int64)
-    most = _largest_passing(discordant, n, np.broadcast_to(np.asarray(margin, np.float64), n.shape), alpha)
-    return float((drops <= most[:, None]).all(axis=0).mean())
+    discordant = (changes != 0).sum(axis=1, dtype=np.int64)
+    margins = np.broadcast_to(np.asarray(margin, np.float64), n.shape)
+    passes = drops <= _largest_passing(discordant, n, margins, alpha)[:, None]
+    for cell, size in enumerate(steps):
+        if size == 1:
+            continue
+        tallies = ladder_stats.tally_exchanged(changes[cell, differing], size, signs > 0)
+        tallies[:, size] += int((~differing).sum())
+        passes[cell] = ladder_stats.p_within_margin(tallies, ladder_stats.ladder(size), margins[cell]) <= alpha
+    return float(passes.all(axis=0).mean())
 
 
 def _largest_passing(discordant: NDArray[np.int64], n: NDArray[np.int64], margin: Floats, alpha: float) -> Floats:

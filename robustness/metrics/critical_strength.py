@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustness.metrics.evidence import OK, Evidence
+
+RATIOS = ("snr", "snr-std")
+"""Units in which a larger strength is weaker."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,38 @@ def critical_strengths(evidence: Evidence, clean: Evidence) -> NDArray[np.float6
                 wrong = predictions != each.labels
                 critical[wrong] = np.minimum(critical[wrong], float(name))
     return critical
+
+
+def ladder(strengths: Sequence[str], unit: str = "default") -> list[str]:
+    """
+    Return strengths from the weakest to the strongest; of signal-to-noise ratios, the largest is the weakest.
+
+    >>> ladder(("0.2", "0.1")), ladder(("10", "20"), "snr")
+    (['0.1', '0.2'], ['20', '10'])
+    """
+    return sorted(strengths, key=lambda name: -float(name) if unit in RATIOS else abs(float(name)))
+
+
+def strengths_resisted(evidence: Evidence, strengths: Sequence[str], *, clean: bool = False) -> NDArray[np.int16]:
+    """
+    Return how many of the strengths, in this order, each image resists before it is first misclassified, (N,).
+
+    It is the rank of the image's critical strength on their ladder: 0 if the image is misclassified at the weakest
+    strength (or without a perturbation, if `clean` counts), the number of strengths if it is never misled.
+
+    >>> import numpy as np
+    >>> empty = np.zeros((2, 3), np.float32)
+    >>> attack = Evidence(
+    ...     np.array([0, 0, 0]), ("a", "b"), ("0.1", "0.2"), np.array([[0, 1, 0], [0, 0, 1]]), *4 * [empty], (OK, OK)
+    ... )
+    >>> strengths_resisted(attack, ("0.1", "0.2")).tolist()
+    [2, 0, 1]
+    """
+    correct = evidence.predictions[[evidence.index(name) for name in strengths]] == evidence.labels
+    if clean and evidence.clean is not None:
+        correct &= evidence.clean.predictions[0] == evidence.labels
+    resisted: NDArray[np.int16] = np.logical_and.accumulate(correct, axis=0).sum(axis=0, dtype=np.int16)
+    return resisted
 
 
 def worst_case(attacks: Mapping[str, Evidence], clean: Evidence) -> WorstCase:

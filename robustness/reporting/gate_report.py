@@ -29,7 +29,7 @@ class PairedCell(ReportPart):
     low: Finite = Field(None, description="Lower bound of the drop, with error α.")
     margin: float = Field(description="The drop that is accepted.")
     mcnemar: Finite = Field(None, description="The exact p-value of 'no drop'.")
-    method: Text = Field("", description="`paired score`, `delta`, `delong` or `identity`.")
+    method: Text = Field("", description="`paired score`, `paired ladder`, `delta`, `delong` or `identity`.")
     metric: Text = Field("", description="The metric of the cell.")
     n: int | None = Field(None, description="Images that the metric counts.")
     p_fail: Finite = Field(None, description="The p-value of 'no more than the margin', after Holm's procedure.")

@@ -14,6 +14,9 @@ from robustness.reporting.sweep_report import NOT_KEPT, CellReport, SweepReport
 from robustness.reporting.table_rows import COLUMNS, labelled_cells
 from robustness.util.text import DASH, NAME, one_line
 
+NAMED = 6
+"""Doubts that a sentence names: of a model that cannot be loaded, none could be checked."""
+
 
 def data_summary(model: ModelReport) -> str:
     """Return the data, images, seed, device and scale of a model's numbers as a sentence."""
@@ -76,9 +79,11 @@ def doubts(model: ModelReport) -> Iterator[str]:
 def standing(model: ModelReport) -> Iterator[str]:
     """Return the doubts about a model's numbers: raised in this run, or not checkable."""
     if names := model.open_doubts:
+        more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
+        listed = "; ".join([*names[:NAMED], *more])
         yield one_line(
-            f"These numbers of {model.name} are in doubt: {'; '.join(names)}. Resolve the doubts first "
-            "(docs/doubts.md); until then no claims are suggested."
+            f"These numbers of {model.name} are in doubt: {listed}. Resolve the doubts first (docs/doubts.md); until "
+            "then no claims are suggested."
         )
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from robustness.cards import Card
 
 FORMAT = "pytest-robustness/mutation/2"
-LATER = ("looks",)
-"""Settings of a gate that are younger than stored results: where they are not set, those stay valid."""
+LATER = {"looks": None, "statistic": "cell"}
+"""Settings of a gate that are younger than stored results, with their defaults: at these, stored results stay valid."""
 
 
 def place(card: Card) -> Path:
@@ -29,6 +29,7 @@ def place(card: Card) -> Path:
 def result_key(card: Card, weights: str, images: str, seed: int) -> str:
     """Hash what the results depend on, except code and machine: model, data, claims, the gate with its baseline."""
     gate = card.file.gate
+    later = {key for key, default in LATER.items() if gate and getattr(gate, key) == default}
     baseline = hashlib.sha256(card.baseline.read_bytes()).hexdigest() if gate and card.baseline.is_file() else None
     fields = {
         "weights": weights,
@@ -38,7 +39,7 @@ def result_key(card: Card, weights: str, images: str, seed: int) -> str:
         "sweeps": {name: table.model_dump(exclude={"early_stop"}) for name, table in card.file.sweeps.items()},
         "claims": {claim.id: claim.threshold for claim in card.claims()},
         "waivers": sorted(waiver.place for waiver in card.file.waivers),
-        "gate": gate.model_dump(exclude={key for key in LATER if getattr(gate, key) is None}) if gate else None,
+        "gate": gate.model_dump(exclude=later) if gate else None,
         "baseline": baseline,
     }
     return sha256_json(fields)
