@@ -3,7 +3,7 @@ How often the release gate errs: counted out exactly, and simulated with outcome
 
     python -m benchmarks.gate [TABLE ...] [--pairs 2000] [--check]
 
-The tables of docs/gate.md. Rows "as on MNIST" have the outcomes of real retrainings, as `benchmarks.retrainings` left
+The tables of docs/gate-errors.md. Rows "as on MNIST" have the outcomes of real retrainings, as `benchmarks.retrainings` left
 them. `--check` fails where the statistics of 1,000 cells of 10,000 images take more than a second of the processor.
 """
 

@@ -1,4 +1,4 @@
-"""The results of `benchmarks.retrainings`, as a section of docs/gate.md."""
+"""The results of `benchmarks.retrainings`, as a section of docs/gate-errors.md."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ What both kinds of gate say of real retrainings: healthy ones held against each 
 
     python -m benchmarks.retrainings [--model mnist-mlp] [--retrainings 20] [--data DIR] [--store DIR] [--render]
 
-Writes results/retrainings.json, which `benchmarks.gate` draws its outcomes by, and a section of docs/gate.md. All
+Writes results/retrainings.json, which `benchmarks.gate` draws its outcomes by, and a section of docs/gate-errors.md. All
 trainings and all evidence are kept in the store.
 """
 
@@ -50,7 +50,7 @@ SMALL = 5
 DRAWS = 1000
 
 RESULT = Path(__file__).with_name("results") / "retrainings.json"
-PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
+PAGE = Path(__file__).parents[1] / "docs" / "gate-errors.md"
 
 Swept = Mapping[str, Evidence]
 

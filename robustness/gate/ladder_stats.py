@@ -8,7 +8,7 @@ The bound of Gaffke (2005), see Learned-Miller and Thomas, "A new confidence int
 variable" (2019): the images' drops and one more at the worst possible value get weights drawn uniformly from the
 simplex. The probability that the weighted mean lies beyond the margin is the p-value. For drops of 0 and 1 it is
 exactly Clopper and Pearson's. It is proved for special cases only, but no distribution is known for which it errs more
-often. Student's t passes up to a quarter of the models that it should not (docs/gate.md).
+often. Student's t passes up to a quarter of the models that it should not (docs/gate-errors.md).
 """
 
 from __future__ import annotations

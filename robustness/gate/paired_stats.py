@@ -49,7 +49,7 @@ def tango_score(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, drop: ArrayLi
     The variance is that of the likeliest discordance with that drop (Tango 1998). `side` is 1 if large scores count, −1
     if small ones do: it moves the counts half an image towards the hypothesis. Laud's quadratic correction (2017)
     removes the skewness of the sum; unlike a plain Cornish-Fisher correction it grows with the score. Without both, one
-    cell in 11 instead of one in 20 fails if few images differ (docs/gate.md).
+    cell in 11 instead of one in 20 fails if few images differ (docs/gate-errors.md).
 
     >>> tango_score([30], [10], [1000], [0.0]).round(4).tolist()
     [3.1623]
