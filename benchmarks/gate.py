@@ -3,8 +3,9 @@ How often the release gate errs: counted out exactly, and simulated with outcome
 
     python -m benchmarks.gate [TABLE ...] [--pairs 2000] [--check]
 
-The tables of docs/gate-errors.md. Rows "as on MNIST" have the outcomes of real retrainings, as `benchmarks.retrainings` left
-them. `--check` fails where the statistics of 1,000 cells of 10,000 images take more than a second of the processor.
+The tables of docs/gate-errors.md and docs/gate-statistics.md. Rows "as on MNIST" have the outcomes of real
+retrainings, as `benchmarks.retrainings` left them. `--check` fails where the statistics of 1,000 cells of 10,000 images
+take more than a second of the processor.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ What both kinds of gate say of real retrainings: healthy ones held against each 
 
     python -m benchmarks.retrainings [--model mnist-mlp] [--retrainings 20] [--data DIR] [--store DIR] [--render]
 
-Writes results/retrainings.json, which `benchmarks.gate` draws its outcomes by, and a section of docs/gate-errors.md. All
-trainings and all evidence are kept in the store.
+Writes results/retrainings.json, which `benchmarks.gate` draws its outcomes by, and a section of docs/gate-errors.md.
+All trainings and all evidence are kept in the store.
 """
 
 from __future__ import annotations

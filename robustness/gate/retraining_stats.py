@@ -20,7 +20,8 @@ ENOUGH = 5
 WIDENING = 1.7
 """
 Factor of the t bound's distance from the mean. Seeds are skewed and have outliers, for which Student's t alone rejects
-up to 17 % of healthy retrainings at α = 5 %; widened, at most 5 % for up to eight independent summaries (docs/gate-errors.md).
+up to 17 % of healthy retrainings at α = 5 %; widened, at most 5 % for up to eight independent summaries
+(docs/gate-errors.md).
 """
 
 
