@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ class Baseline:
     predictions: NDArray[np.int32]
     discarded: NDArray[np.bool_] | None = None
     scores: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    accepted_on: date | None = None
+    """The day, UTC, on which it was written; None if an older version wrote it."""
 
     def evidence(self, which: int, sweep: str, beside: Evidence) -> Evidence:
         """Return an accepted model's evidence in one sweep; `beside` has the source of a transfer."""
@@ -102,6 +105,7 @@ def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Se
     document = {
         "format": FORMAT,
         "model": model,
+        "accepted_on": datetime.now(UTC).date().isoformat(),
         "protocol": how,
         "status": {name: _joined_status(models, name) for name in how["sweeps"]},
         "accepted": [dict(one.about) for one in models],
@@ -263,6 +267,7 @@ def _unpacked(document: Mapping[str, Any], packed: bytes) -> Baseline:
         predictions,
         discarded,
         scores,
+        date.fromisoformat(document["accepted_on"]) if "accepted_on" in document else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -31,11 +32,15 @@ class GateDecision:
     table: Mapping[str, Any] = field(default_factory=dict)
 
 
-def decide(card: Card, get: Callable[[str], Evidence], store: Store | None = None) -> GateDecision:
+def decide(
+    card: Card, get: Callable[[str], Evidence], store: Store | None = None, max_age: int | None = None
+) -> GateDecision:
     """
     Test a card's model against its baseline; `get` returns the evidence of a sweep by its name.
 
     If the card counts looks, this one is counted under a lock in `store`; without a store it is judged and not counted.
+
+    A baseline that was accepted more than ``max_age`` days ago is an error, and so is one that does not say when.
 
     If nothing can be compared (no baseline, another protocol, a cell without numbers), the outcome is "error".
     """
@@ -46,6 +51,7 @@ def decide(card: Card, get: Callable[[str], Evidence], store: Store | None = Non
     keys = {name: evidence.provenance.get("key") for name, evidence in swept.items()}
     try:
         baseline = _baseline(card)
+        _check_age(card, baseline, max_age)
         _check_comparable(card, baseline, swept)
         cells = _cells(card, baseline, swept)
         waived = {w.cell: str(w) for w in card.file.waivers if w.cell is not None and not w.expired}
@@ -83,6 +89,23 @@ def _baseline(card: Card) -> Baseline:
                 f"robustness baseline accept run.json --model {card.name}"
             )
     return baseline
+
+
+def _check_age(card: Card, baseline: Baseline, max_age: int | None) -> None:
+    """Raise GateError if a baseline is older than this many days, or of unknown age; None accepts any."""
+    again = f"accept the model in use again: robustness baseline accept run.json --model {card.name}"
+    if max_age is not None and baseline.accepted_on is None:
+        raise GateError(f"{card.baseline}: does not say when it was accepted (an older version wrote it); {again}")
+    if max_age is not None and (age := _age(baseline)) > max_age:
+        raise GateError(
+            f"{card.baseline}: was accepted {age} days ago, and --robustness-baseline-max-age is {max_age}; {again}"
+        )
+
+
+def _age(baseline: Baseline) -> int:
+    """Return how many days ago a baseline with a date was accepted."""
+    assert baseline.accepted_on is not None
+    return (datetime.now(UTC).date() - baseline.accepted_on).days
 
 
 def _check_comparable(card: Card, baseline: Baseline, swept: Mapping[str, Evidence]) -> None:
@@ -160,6 +183,10 @@ def _notes(baseline: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> 
     """Return notes that do not affect the comparison."""
     provenance = next(iter(swept.values())).provenance
     notes = []
+    ran = provenance.get("versions", {})
+    for name, before in {k: v for one in baseline.accepted for k, v in one.get("versions", {}).items()}.items():
+        if name in ran and ran[name] != before:
+            notes.append(f"accepted with {name} {before}, measured now with {ran[name]}")
     devices = sorted({str(one.get("device")) for one in baseline.accepted} - {str(provenance.get("device"))})
     if devices:
         notes.append(f"accepted on {', '.join(devices)}, measured now on {provenance.get('device')}")
@@ -169,4 +196,6 @@ def _notes(baseline: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> 
         notes.append(f"its weights equal those of an accepted model{other}")
     if bare := sum(status != OK for name in swept for status in baseline.status[name].values()):
         notes.append(f"{bare} cell(s) without numbers in the baseline are not compared")
+    if baseline.accepted_on is not None:
+        notes.append(f"the baseline was accepted on {baseline.accepted_on} ({_age(baseline)} days ago)")
     return notes

@@ -74,6 +74,11 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
         {"action": "store_true"},
         "missing data or weights are errors (exit code 1), not skips (11); an inconclusive gate fails (10)",
     ),
+    (
+        "baseline-max-age",
+        {"metavar": "DAYS"},
+        "a gate whose baseline was accepted more than this many days ago, or does not say when, is an error",
+    ),
     ("inconclusive", {"metavar": "FATE"}, "an inconclusive gate: red (fails) or warning (default: red if strict)"),
 )
 
@@ -150,7 +155,7 @@ def run_state(config: pytest.Config) -> RunState:
             draft=_draft(config),
             profile=option(config, "profile"),
             weights=tuple(option(config, "weights") or ()),
-            images=None if option(config, "images") is None else _integer(option(config, "images"), "images"),
+            images=_optional_integer(config, "images"),
             folder=_start(config, "weights"),
             models=tuple(option(config, "model") or ()),
             data=_folder(config, "data"),
@@ -160,6 +165,7 @@ def run_state(config: pytest.Config) -> RunState:
             seed=_integer(option(config, "seed"), "seed"),
             strict=bool(option(config, "strict")),
             inconclusive=option(config, "inconclusive"),
+            baseline_max_age=_optional_integer(config, "baseline-max-age"),
             shard=option(config, "shard"),
             chosen=(config.option.keyword, config.option.markexpr),
             workers=int(worker.get("workercount", 0) or _xdist_workers(config)),
@@ -245,6 +251,11 @@ def _folder(config: pytest.Config, name: str) -> str | None:
         return folder
     named = config.getini(f"robustness_{name}")
     return str(ini_folder(config) / files.expanded(named)) if named else None
+
+
+def _optional_integer(config: pytest.Config, name: str) -> int | None:
+    value = option(config, name)
+    return None if value is None else _integer(value, name)
 
 
 def _integer(value: Any, name: str) -> int:

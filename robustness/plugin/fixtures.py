@@ -271,7 +271,7 @@ class GateCheck:
         from robustness.reporting.report_types import plain
         from robustness.util.hashing import canonical_json
 
-        decision = decide(self.card, sweep, self._session.workspace.store)
+        decision = decide(self.card, sweep, self._session.workspace.store, self._session.options.baseline_max_age)
         properties = {"model": self.card.name, "outcome": decision.outcome, "message": decision.message}
         properties["gate"] = canonical_json(plain(decision.table)).decode()
         self._node.user_properties += properties.items()

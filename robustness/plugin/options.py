@@ -29,6 +29,7 @@ class RunOptions:
     seed: int = 0
     strict: bool = False
     inconclusive: str | None = None
+    baseline_max_age: int | None = None
     workers: int = 1
     worker: int = 0
     run: str | None = None
@@ -51,6 +52,8 @@ class RunOptions:
             raise RobustnessError(f"`seed` must lie in [0, 2**32), got {self.seed}; leave it out for 0")
         if self.images is not None and self.images < 1:
             raise RobustnessError(f"`images` must be at least 1, got {self.images}; leave it out for all test images")
+        if self.baseline_max_age is not None and self.baseline_max_age < 0:
+            raise RobustnessError(f"`baseline-max-age` must be a number of days, got {self.baseline_max_age}")
         if self.shard is not None:
             shards.parse(self.shard)
         if self.inconclusive not in (None, "red", "warning"):

@@ -70,6 +70,35 @@ def accepted(swept, count, share=0.1, start=0):
     return [AcceptedModel(each, trained(swept, share, seed)) for seed, each in enumerate(about, start)]
 
 
+@pytest.mark.parametrize(
+    ("accepted_on", "max_age", "outcome", "words"),
+    [
+        ("2020-01-01", None, "passed", "the baseline was accepted on 2020-01-01 ("),
+        ("2020-01-01", 30, "error", "days ago, and --robustness-baseline-max-age is 30"),
+        ("today", 0, "passed", "(0 days ago)"),
+        (None, None, "passed", ""),
+        (None, 30, "error", "does not say when it was accepted"),
+    ],
+)
+def test_old_baselines(card, swept, accepted_on, max_age, outcome, words):
+    """Catches: a limit that is not held, an unknown age that counts as young, a file of an older version refused."""
+    card = gated(card, kind="paired", more="margin = 0.5")
+    about = {"weights": swept["clean"].provenance["subject"]["weights"], "versions": {"numpy": "1.0", "torch": None}}
+    baseline.write(card.baseline, card.name, [AcceptedModel(about, swept)])
+    document = json.loads(card.baseline.read_text())
+    del document["checksum"]
+    if accepted_on is None:
+        del document["accepted_on"]
+    elif accepted_on != "today":
+        document["accepted_on"] = accepted_on
+    card.baseline.write_text(json.dumps({**document, "checksum": sha256_json(document)}))
+    decision = decide(card, swept.__getitem__, max_age=max_age)
+    notes = decision.table.get("notes", [])
+    assert decision.outcome == outcome
+    assert words in "; ".join([decision.message, *notes])
+    assert (f"accepted with numpy 1.0, measured now with {np.__version__}" in notes) == (outcome == "passed")
+
+
 def report(tmp_path, card, workspace, name="run.json", **run):
     """A report as the suites write it, of a card that nothing is claimed of."""
     found = {sweep: workspace.evidence(card, sweep) for sweep in ("clean", "normal")}

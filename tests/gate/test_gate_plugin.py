@@ -1,6 +1,7 @@
 """The gate in a run of the suites: accept, retrain, gate; what is red, what is undecided, what is waived."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -62,7 +63,8 @@ def test_a_model_against_itself_passes(gated, workers):
     assert {tuple(cell[key] for key in ("losses", "gains", "drop", "mcnemar")) for cell in table["cells"]} == {
         (0, 0, 0.0, 1.0)
     }
-    assert table["notes"] == ["its weights equal those of an accepted model"]
+    assert table["notes"][0] == "its weights equal those of an accepted model"
+    assert re.fullmatch(r"the baseline was accepted on [\d-]+ \([01] days ago\)", table["notes"][1])
     assert "1 gate: 1 passed" in run.summary
     assert GateNumbers.model_fields.keys() == {*table, "rank_p", "decided_by", "k", "strengths", "look"}
     assert PairedCell.model_fields.keys() == table["cells"][0].keys()
