@@ -20,6 +20,12 @@ from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.metric import MetricError
 from robustness.workspace.store import Store
 
+RETRAINED = (
+    "if this model was retrained by its recipe, another seed alone makes differences of this kind; "
+    'kind = "retraining" compares it with several accepted retrainings (docs/gate.md)'
+)
+"""A note on a failed paired gate of a card with a recipe."""
+
 Outcome = Literal["passed", "failed", "inconclusive", "error"]
 
 
@@ -68,6 +74,9 @@ def decide(
     about: dict[str, Any] = {"kind": gate.kind, "alpha": gate.alpha, "baseline": _about(baseline)}
     about["notes"] = [*_notes(baseline, swept, same=same is not None), *table.pop("notes", [])]
     about["evidence"] = keys
+    if outcome == "failed" and gate.kind == "paired" and card.file.recipe is not None:
+        weights = next(iter(swept.values())).provenance["subject"]["weights"]
+        about["notes"] += [RETRAINED] * all(one["weights"] != weights for one in baseline.accepted)
     return GateDecision(outcome, f"{card.name}: the {gate.kind} gate {message}", {**about, **table})
 
 

@@ -99,6 +99,15 @@ def test_old_baselines(card, swept, accepted_on, max_age, outcome, words):
     assert (f"accepted with numpy 1.0, measured now with {np.__version__}" in notes) == (outcome == "passed")
 
 
+def test_a_retrained_model_that_fails_is_shown_the_other_gate(card, swept):
+    """Catches: a paired gate that blames a model for its seed, without a word on the gate that does not."""
+    card = gated(card, kind="paired", more="margin = 0.02")
+    baseline.write(card.baseline, card.name, accepted(swept, 1, share=0.1))
+    decision = decide(card, trained(swept, 0.8, 7).__getitem__)
+    assert decision.outcome == "failed"
+    assert any('kind = "retraining"' in note for note in decision.table["notes"])
+
+
 def report(tmp_path, card, workspace, name="run.json", **run):
     """A report as the suites write it, of a card that nothing is claimed of."""
     found = {sweep: workspace.evidence(card, sweep) for sweep in ("clean", "normal")}

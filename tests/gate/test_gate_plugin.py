@@ -93,6 +93,7 @@ def test_a_damaged_model_fails(gated):
     assert gate["outcome"] == "failed"
     assert run.report["models"][0]["weights"] in [one["weights"] for one in gate["table"]["baseline"]["models"]]
     assert "predictions differ" in gate["table"]["notes"][0]
+    assert not any("retrained" in note for note in gate["table"]["notes"]), "its weights are the accepted ones"
     worst = max(gate["table"]["cells"], key=lambda cell: cell["drop"])
     assert worst["losses"] > worst["gains"]
     assert worst["drop"] == pytest.approx((worst["losses"] - worst["gains"]) / worst["n"])
