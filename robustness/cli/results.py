@@ -93,9 +93,9 @@ def accept(options: Namespace) -> int:
 
 def compare(options: Namespace) -> int:
     """Compare two runs, or a run with its baseline; red if anything is worse."""
-    from robustness.cli import comparing
+    from robustness.cli import compare as command
 
-    return comparing.compare(options)
+    return command.compare(options)
 
 
 def mutate(options: Namespace) -> int:

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import pytest
 from scipy import stats
 
-from robustness.cli import comparison
+from robustness.cli import compare
 from robustness.cli.main import main
-from robustness.gate.compare import CellChange, Comparison, Weights, by_intervals, judged
+from robustness.gate.cell_changes import CellChange, Comparison, Weights, by_intervals, judged
 from robustness.reporting.sweep_report import NumberReport
 
 ACCEPT = ["baseline", "accept", "first.json", "--model", "tiny"]
@@ -26,7 +26,7 @@ def compared(*cells, **settings):
 
 
 def lines(form, result):
-    return "\n".join(comparison.FORMS[form](result))
+    return "\n".join(compare.FORMS[form](result))
 
 
 def test_what_counts_as_worse():
@@ -93,7 +93,7 @@ class Tags(HTMLParser):
         self.text += data
 
 
-@pytest.mark.parametrize("form", comparison.FORMS)
+@pytest.mark.parametrize("form", compare.FORMS)
 def test_names_cannot_write_markup(form):
     """Catches: a sweep's name that breaks the table, notifies a team or runs a script."""
     hostile = replace(cell("1", 0.9, 0.8, p=0.0), sweep=HOSTILE, model=HOSTILE)
@@ -119,10 +119,10 @@ def test_a_comment_for_github_is_short_and_can_be_found_again():
     cells = [cell(f"{i}", 0.9, 0.8, p=1e-9) for i in range(50)] + [cell(f"e{i}", 0.9, 0.9, p=1.0) for i in range(2000)]
     page = lines("github", compared(*cells))
     first, second, *_ = page.splitlines()
-    assert first == comparison.MARKER
+    assert first == compare.MARKER
     assert second.startswith("### ❌ Robustness: worse: 2050 cells: 50 worse, 2000 equal")
     shown, hidden = page.split("<details>")
-    assert shown.count("\n| ▼ |") == comparison.ROWS
+    assert shown.count("\n| ▼ |") == compare.ROWS
     assert hidden.count("\n| ▼ |") == 20
     assert "And 1820 more" in hidden
     assert hidden.count("</details>") == 1

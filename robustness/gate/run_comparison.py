@@ -12,7 +12,7 @@ from robustness.gate import baseline as baselines
 from robustness.gate import comparability
 from robustness.gate.accept import accepted_from_report
 from robustness.gate.baseline import Baseline
-from robustness.gate.compare import CellChange, Comparison, Weights, by_image, by_intervals, judged
+from robustness.gate.cell_changes import CellChange, Comparison, Weights, by_image, by_intervals, judged
 from robustness.gate.differences import GateError, cell_value, is_defined_for
 from robustness.metrics import registry
 from robustness.metrics.evidence import OK, Evidence
