@@ -39,6 +39,8 @@ class GateTable(BaseModel):
     """``paired``: one weights file against another; ``retraining``: is the drop larger than retraining explains?"""
     baseline: str | None = None
     """The file of accepted models, relative to the card's folder; default: in ``baselines/`` beside it."""
+    accepted_model: str | None = None
+    """Of a paired gate: the accepted model's name, if it is another card's: the original of a converted file."""
     alpha: Annotated[float, Strict(), Field(gt=0, lt=0.5)] = 0.05
     """The rate of error that is bounded."""
     margin: Share | None = None
@@ -54,6 +56,8 @@ class GateTable(BaseModel):
     """
     sweeps: tuple[str, ...] | None = None
     """Which sweeps count; all if not given."""
+    max_disagreement: Share | None = None
+    """Of a paired gate: the share of images in each cell whose decision may differ from the accepted model's."""
     looks: Literal["unlimited"] | None = None
     """``unlimited``: α bounds the errors of a paired gate over all models that it judges; default: of each alone."""
 
@@ -65,8 +69,15 @@ class GateTable(BaseModel):
             raise ValueError(
                 "a retraining gate takes no `margin`: the accepted retrainings define the tolerance; remove it"
             )
-        if self.kind == "retraining" and self.looks is not None:
-            raise ValueError('`looks` bounds the errors of a paired gate; remove it, or write kind = "paired"')
+        paired = {name for name in ("looks", "accepted_model", "max_disagreement") if getattr(self, name) is not None}
+        if self.kind == "retraining" and paired:
+            raise ValueError(
+                f'`{min(paired)}` belongs to a paired gate; remove it, or write kind = "paired" with a margin'
+            )
+        if self.accepted_model is not None and self.baseline is None:
+            raise ValueError(
+                f'`accepted_model` needs its `baseline`; write baseline = "baselines/{self.accepted_model}.json"'
+            )
         if self.statistic != "cell" and (self.kind != "paired" or self.metrics != ("accuracy",)):
             raise ValueError(
                 f"`statistic` {self.statistic!r} needs a paired gate of accuracy alone, got kind {self.kind!r} and "
@@ -188,14 +199,20 @@ def _cells(gate: GateTable | None, swept: Mapping[str, Sequence[str]]) -> list[s
     """
     if gate is None:
         return []
+    differing = [
+        f"{sweep}:{strength}:disagreement"
+        for sweep in gate.sweeps or swept
+        for strength in swept[sweep]
+        if gate.max_disagreement is not None
+    ]
     if gate.statistic == "critical-strength":
         return [
             "clean:0:accuracy" if sweep == "clean" else f"{sweep}:all:critical_strength"
             for sweep in gate.sweeps or swept
-        ]
+        ] + differing
     return [
         f"{sweep}:{strength}:{metric}"
         for sweep in gate.sweeps or swept
         for strength in (["mean"] if gate.kind == "retraining" and sweep != "clean" else swept[sweep])
         for metric in gate.metrics
-    ]
+    ] + differing

@@ -112,6 +112,11 @@ def accept(
     Given the model's card, also store what its gate needs, and report what the card lacks.
     """
     _check(name, accepted)
+    if card and card.file.gate and (original := card.file.gate.accepted_model) not in (None, name):
+        raise GateError(
+            f"{card.path}: its gate compares with {original}, whose baseline this would replace; accept a run of "
+            f"{original} with its own card"
+        )
     lock = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
     with store.exclusive(f"baseline-{lock}", f"accepting a baseline of {name}"):
         before = path.exists()

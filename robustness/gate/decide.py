@@ -14,7 +14,7 @@ from robustness.errors import CardError
 from robustness.gate import baseline as baselines
 from robustness.gate import comparability, looks, paired_gate, retraining_gate
 from robustness.gate.baseline import Baseline
-from robustness.gate.differences import GateCell, GateError, by_critical_strength, is_defined_for
+from robustness.gate.differences import DISAGREEMENT, GateCell, GateError, by_critical_strength, is_defined_for
 from robustness.metrics import detection, registry
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.metric import MetricError
@@ -59,12 +59,15 @@ def decide(
         baseline = _baseline(card)
         _check_age(card, baseline, max_age)
         _check_comparable(card, baseline, swept)
-        cells = _cells(card, baseline, swept)
+        cells = tested = _cells(card, baseline, swept)
         waived = {w.cell: str(w) for w in card.file.waivers if w.cell is not None and not w.expired}
         hold = paired_gate.evaluate_paired_gate if gate.kind == "paired" else retraining_gate.evaluate_retraining_gate
         same = _identical(baseline, swept, cells)
         if gate.statistic == "critical-strength":
             cells = by_critical_strength(cells)
+        if (limit := gate.max_disagreement) is not None:
+            places = dict.fromkeys((cell.sweep, cell.strength) for cell in tested)
+            cells = [*cells, *(GateCell(sweep, strength, DISAGREEMENT, limit) for sweep, strength in places)]
         if gate.looks is not None and same is None:
             outcome, message, table = looks.evaluate_look(card, baseline, swept, cells, waived, store)
         else:
@@ -88,9 +91,12 @@ def _baseline(card: Card) -> Baseline:
             f"--model {card.name}" + (f" --to {path}" if card.file.gate and card.file.gate.baseline else "")
         )
     baseline = baselines.read(path)
-    if baseline.model != card.name:
-        raise GateError(f"{path}: is the baseline of {baseline.model}; set gate.baseline to another file")
     assert card.file.gate is not None
+    if baseline.model != (card.file.gate.accepted_model or card.name):
+        raise GateError(
+            f"{path}: is the baseline of {baseline.model}; set gate.baseline to another file, or, if {card.name} is "
+            f'that model in another form, accepted_model = "{baseline.model}"'
+        )
     for metric in card.file.gate.metrics:
         if (scores := registry.get(metric).baseline_scores) and scores not in baseline.scores:
             raise GateError(

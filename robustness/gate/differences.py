@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from robustness import claims
 from robustness.errors import RobustnessError
-from robustness.metrics import registry
+from robustness.metrics import detection, registry
 from robustness.metrics.critical_strength import ladder, strengths_resisted
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.metric import Counted, Influence
+
+DISAGREEMENT = "disagreement"
+"""Stands for a metric in a cell of `max_disagreement`."""
 
 
 class GateError(RobustnessError):
@@ -60,6 +63,22 @@ class PairedDifference(NamedTuple):
         if self.changes is None:
             return self.sign * (self.baseline - self.candidate)
         return float(self.changes.sum(dtype=np.int64)) / (self.n * self.steps)
+
+
+def disagreement(baseline: Evidence, candidate: Evidence, strength: str) -> PairedDifference:
+    """
+    Return the share of images whose decision differs, in one cell; images may be wrong in both models.
+
+    A rejected image differs from one that is not. On a ladder of two steps, of which an image takes both or none, the
+    bounds are those of Clopper and Pearson (see `ladder_stats`): exact also where no decision differs.
+    """
+    was, now = (each.predictions[each.index(strength)] for each in (baseline, candidate))
+    differs = was != now
+    if candidate.attack_probability is not None:
+        before, after = (detection.discarded(each, each.index(strength)) for each in (baseline, candidate))
+        differs = np.where(before | after, before != after, differs)
+    changes = 2 * differs.astype(np.int8)
+    return PairedDifference(0.0, float(differs.mean()), -1, len(differs), changes, math.nan, "disagreement", 2)
 
 
 def by_critical_strength(cells: Sequence[GateCell]) -> list[GateCell]:

@@ -13,7 +13,7 @@ from robustness.cards import Card
 from robustness.errors import StoreError
 from robustness.gate import paired_gate
 from robustness.gate.baseline import Baseline
-from robustness.gate.differences import GateCell, GateError
+from robustness.gate.differences import DISAGREEMENT, GateCell, GateError
 from robustness.gate.sequential_stats import look_level
 from robustness.metrics import detection, registry
 from robustness.metrics.evidence import Evidence
@@ -123,7 +123,8 @@ def _decisions(swept: Mapping[str, Evidence], cells: Sequence[GateCell], waived:
     hashed = hashlib.sha256(_weights(swept).encode())
     for cell in cells:
         evidence = swept[cell.sweep]
-        scores = "" if cell.strengths else registry.get(cell.metric).baseline_scores
+        bare = cell.strengths or cell.metric == DISAGREEMENT
+        scores = "" if bare else registry.get(cell.metric).baseline_scores
         arrays = []
         for row in map(evidence.index, cell.strengths or (cell.strength,)):
             arrays.append(evidence.predictions[row])

@@ -11,7 +11,14 @@ import numpy as np
 from robustness.cards.gate import GateTable
 from robustness.gate import ladder_power, ladder_stats, paired_stats, power
 from robustness.gate.baseline import Baseline
-from robustness.gate.differences import GateCell, GateError, PairedDifference, critical_difference
+from robustness.gate.differences import (
+    DISAGREEMENT,
+    GateCell,
+    GateError,
+    PairedDifference,
+    critical_difference,
+    disagreement,
+)
 from robustness.gate.differences import paired_difference as drop_of
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import wilson
@@ -81,7 +88,9 @@ def evaluate_paired_gate(
 
 
 def cell_drop(cell: GateCell, baseline: Evidence, candidate: Evidence) -> PairedDifference:
-    """Compare two models in one cell, or by the critical strengths of its sweep."""
+    """Compare two models in one cell, by the critical strengths of its sweep, or by their decisions."""
+    if cell.metric == DISAGREEMENT:
+        return disagreement(baseline, candidate, cell.strength)
     if cell.strengths:
         return critical_difference(baseline, candidate, cell.strengths)
     return drop_of(cell.metric, baseline, candidate, cell.strength)
@@ -236,7 +245,8 @@ def passes_if_equal(
     cells: Sequence[GateCell], drops: Sequence[PairedDifference], alpha: float, waived: Mapping[str, str]
 ) -> float:
     """Return how often an equal model passes: by permutation for counted images, a lower bound for the others."""
-    pairs = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
+    free = [pair for pair in zip(cells, drops, strict=True) if str(pair[0]) not in waived]
+    pairs = [(cell, drop) for cell, drop in free if cell.metric != DISAGREEMENT]  # an exchange of models changes none
     counted = [(cell, drop.changes, drop) for cell, drop in pairs if drop.changes is not None]
     others = [(cell.margin / drop.error) for cell, drop in pairs if drop.changes is None]
     passes = 1.0
@@ -264,6 +274,11 @@ def _plain(value: Any, *, whole: bool) -> float | int | None:
 
 
 def _worst_cell(row: Mapping[str, Any]) -> str:
+    if row["method"] == DISAGREEMENT:
+        return (
+            f"at worst {row['cell']}: {row['losses']} decisions differ, a share of {row['drop']:.4f} "
+            f"[{row['low']:.4f}, {row['high']:.4f}], accepted {row['margin']:g} (p = {row['p_fail']:.2g})"
+        )
     counted = "" if row["losses"] is None else f"; {row['losses']} images lost, {row['gains']} gained"
     if row["method"] == "paired ladder":
         counted = f"; {row['losses']} images misled at a smaller strength, {row['gains']} at a larger one"

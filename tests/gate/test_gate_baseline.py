@@ -8,6 +8,7 @@ from dataclasses import replace
 import helpers
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from robustness import cards
@@ -97,6 +98,50 @@ def test_old_baselines(card, swept, accepted_on, max_age, outcome, words):
     assert decision.outcome == outcome
     assert words in "; ".join([decision.message, *notes])
     assert (f"accepted with numpy 1.0, measured now with {np.__version__}" in notes) == (outcome == "passed")
+
+
+@pytest.mark.parametrize(
+    ("images", "differing", "limit", "outcome"),
+    [(500, 0, 0.01, "passed"), (500, 25, 0.01, "failed"), (500, 4, 0.01, "inconclusive"), (40, 0, 0.01, "inconclusive"),
+     (40, 0, 0.2, "passed"), (300, 0, 0.01, "passed"), (295, 0, 0.01, "inconclusive")],
+)  # fmt: skip
+def test_decisions_of_a_converted_file(card, swept, images, differing, limit, outcome):
+    """
+    Catches: decisions that are compared by whether they are right, a bound that is not exact, a passed gate of few
+    images, another model's baseline without the name of that model.
+    """
+    named = f'baseline = "baselines/original.json"\nmargin = 0.5\nmax_disagreement = {limit}'
+    card = gated(card, kind="paired", more=named)
+    some = {name: resized(evidence, images) for name, evidence in swept.items()}
+    other = {name: of_subject(evidence, weights="converted") for name, evidence in some.items()}
+    row = other["clean"].predictions.copy()
+    row[0, :differing] = (row[0, :differing] + 5) % 10  # wrong before and after
+    other["clean"] = replace(other["clean"], predictions=row)
+    baseline.write(card.baseline, "original", [AcceptedModel({"weights": "original"}, some)])
+    assert 'accepted_model = "original"' in decide(card, other.__getitem__).message
+    card.path.write_text(card.path.read_text() + '\naccepted_model = "original"\n')
+    card = cards.load(card.path)
+    with pytest.raises(GateError, match="compares with original, whose baseline this would replace"):
+        list(accept.accept(card.baseline, "tiny", [AcceptedModel({"weights": "converted"}, other)], None, card))
+    decision = decide(card, other.__getitem__)
+    assert decision.outcome == outcome
+    (cell,) = [cell for cell in decision.table["cells"] if cell["cell"] == "clean:0:disagreement"]
+    assert cell["losses"] == differing
+    high = binomtest(differing, images).proportion_ci(0.9, "exact").high
+    assert cell["high"] == pytest.approx(high, abs=2e-4)
+
+
+def resized(evidence, images):
+    """Evidence of so many images, all of them wrong."""
+    labels = np.arange(images, dtype=np.int32) % 10
+    shape = (len(evidence.strengths), images)
+    predictions = np.broadcast_to((labels + 1) % 10, shape).astype(np.int32)
+    numbers = np.full(shape, 0.5, np.float32)
+    arrays = {"labels": labels, "predictions": predictions}
+    for name in ("confidence", "loss", "snr", "l2", "linf", "true_probability"):
+        if isinstance(getattr(evidence, name, None), np.ndarray):
+            arrays[name] = numbers
+    return replace(evidence, clean=None, **arrays)
 
 
 def test_a_retrained_model_that_fails_is_shown_the_other_gate(card, swept):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from robustness.cards import Card
 
 FORMAT = "pytest-robustness/mutation/2"
-LATER = {"looks": None, "statistic": "cell"}
+LATER = {"looks": None, "statistic": "cell", "accepted_model": None, "max_disagreement": None}
 """Settings of a gate that are younger than stored results, with their defaults: at these, stored results stay valid."""
 
 
