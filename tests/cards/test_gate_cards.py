@@ -46,7 +46,7 @@ def test_a_gate_reads_everything_where_it_names_nothing(tmp_path):
         ),
         ('[gate]\nkind = "paired"\nmargin = 0.02\nmargins = { nromal = [0.1] }\n', "did you mean 'normal'?"),
         (RETRAINING + "margin = 0.02\n", "takes no `margin`"),
-        (RETRAINING + 'looks = "unlimited"\n', "`looks` bounds the errors of a paired gate"),
+        (RETRAINING + 'looks = "unlimited"\n', "`looks` belongs to a paired gate"),
         (RETRAINING + "metrics = []\n", "`metrics` must name metrics"),
         (RETRAINING + 'metrics = ["loss"]\n', "got 'loss'"),
         (RETRAINING + 'metrics = ["acuracy"]\n', "did you mean 'accuracy'?"),
