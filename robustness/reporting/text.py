@@ -14,7 +14,7 @@ from robustness.reporting.sweep_report import NOT_KEPT, CellReport, SweepReport
 from robustness.reporting.table_rows import COLUMNS, labelled_cells
 from robustness.util.text import DASH, NAME, one_line
 
-NAMED = 6
+NAMED = 12
 """Doubts that a sentence names: of a model that cannot be loaded, none could be checked."""
 
 
